@@ -1,0 +1,484 @@
+"""The values that travel. Frozen, keyword-only, typed ids; times are aware, in UTC; documents travel as raw text.
+
+Made in one place, stored before anyone sees them, never edited: the next is made from the last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, NewType
+
+CaseId = NewType("CaseId", str)
+ProposalId = NewType("ProposalId", str)
+ChangeId = NewType("ChangeId", str)
+Digest = NewType("Digest", str)
+UserId = NewType("UserId", str)  # a Slack user id, or "refine" for the bot's own doing
+
+
+def digest(value: object) -> Digest:
+    """Return the SHA-256 of a JSON value in canonical form (sorted keys, no spaces), as 64 hex digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return Digest(hashlib.sha256(text.encode()).hexdigest())
+
+
+# -------------------- who may get in
+
+
+class PrincipalKind(StrEnum):
+    """Who an external access finding names, in the words of Access Analyzer's principal map."""
+
+    PUBLIC = "public"
+    ACCOUNT = "account"
+    FEDERATED = "federated"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalPrincipal:
+    """One principal of a finding, with the condition keys that Access Analyzer says bind it."""
+
+    kind: PrincipalKind
+    value: str  # an account id, an ARN, a provider's ARN or host, or "*"
+    conditions: tuple[tuple[str, str], ...] = ()
+    actions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One external access finding for an `AWS::IAM::Role`.
+
+    Source: https://docs.aws.amazon.com/access-analyzer/latest/APIReference/API_GetFindingV2.html
+    """
+
+    id: str
+    analyzer_arn: str
+    region: str
+    role_arn: str
+    account: str
+    status: Literal["ACTIVE", "ARCHIVED", "RESOLVED"]
+    principals: tuple[ExternalPrincipal, ...]
+    created_at: datetime
+    updated_at: datetime
+    error: str = ""  # Access Analyzer could not look at the resource
+
+
+# -------------------- what the role may do
+
+
+class PolicyKind(StrEnum):
+    INLINE = "inline"
+    CUSTOMER = "customer"  # a customer managed policy
+    AWS = "aws"  # an AWS managed policy: nobody but AWS can change it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolePolicy:
+    """A permissions policy of a role. `text` is the document as IAM holds it, to the byte (URL-decoded)."""
+
+    name: str
+    kind: PolicyKind
+    text: str
+    arn: str = ""
+    attachments: int = 1  # principals that a managed policy is attached to, this role among them
+    boundary_uses: int = 0  # principals that it bounds
+    default_version: str = ""
+    versions: tuple[str, ...] = ()  # every version id, the oldest first
+    version_created_at: datetime | None = None
+    path: str = "/"
+    description: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What tells it apart on its role: inline and managed policies may share a name."""
+        return self.arn or f"inline/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quotas:
+    """IAM's limits as `GetAccountSummary` reports them for the account; sizes in characters, white space not counted.
+
+    Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+    """
+
+    managed_policy_size: int = 6144
+    role_policies_size: int = 10240  # a role's inline policies together
+    attached_policies: int = 10
+    policy_versions: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """A role with everything that bears on it, as read at `read_at`."""
+
+    arn: str
+    name: str
+    account: str
+    path: str
+    role_id: str  # AROA…: the same name made anew has another one
+    created_at: datetime
+    trust_text: str
+    policies: tuple[RolePolicy, ...]
+    read_at: datetime
+    description: str = ""
+    boundary_arn: str = ""
+    boundary_text: str = ""
+    last_used_at: datetime | None = None
+    last_used_region: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    quotas: Quotas = Quotas()
+    stack: str = ""  # the CloudFormation stack that owns it
+
+    def live_digest(self) -> Digest:
+        """Digest of what the role may do now: every policy's identity, kind, version and text, and the boundary's."""
+        return live_digest(self.policies, self.role_id, self.boundary_arn)
+
+
+def live_digest(policies: tuple[RolePolicy, ...], role_id: str, boundary_arn: str) -> Digest:
+    return digest(
+        {
+            "role": role_id,
+            "boundary": boundary_arn,
+            "policies": sorted([p.key, p.kind.value, p.default_version, p.text] for p in policies),
+        }
+    )
+
+
+def permissions_digest(policies: tuple[RolePolicy, ...]) -> Digest:
+    """Digest of names and texts alone, versions aside: what a rollback must bring back."""
+    return digest(sorted([p.key, p.kind.value, p.text] for p in policies))
+
+
+# -------------------- what the role did
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionUse:
+    """A tracked action of a report; no time means no attempt in the tracking period."""
+
+    action: str  # as IAM spells it, without the service: "DescribeTable"
+    last_accessed: datetime | None = None
+    region: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceUse:
+    """A service of a report, with the actions that IAM tracks for it (none: no action-level tracking)."""
+
+    namespace: str
+    name: str = ""
+    last_accessed: datetime | None = None
+    region: str = ""
+    entity: str = ""  # ARN of who accessed it last
+    actions: tuple[ActionUse, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One complete last accessed report at action level. An incomplete one is never made into this value.
+
+    Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetServiceLastAccessedDetails.html
+    """
+
+    services: tuple[ServiceUse, ...]
+    made_at: datetime  # JobCompletionDate
+    tracking_days: int = 400
+    role_arn: str = ""
+    role_created_at: datetime | None = None
+
+    def digest(self) -> Digest:
+        """Digest of what was seen, not of when the report was made: two looks at an idle role are the same evidence."""
+        return digest(
+            [
+                [
+                    s.namespace,
+                    _iso(s.last_accessed),
+                    sorted([a.action, _iso(a.last_accessed), a.region] for a in s.actions),
+                ]
+                for s in sorted(self.services, key=lambda s: s.namespace)
+            ]
+        )
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
+
+
+# -------------------- a proposal
+
+
+class Mode(StrEnum):
+    SAFE = "safe"
+    STRICT = "strict"
+
+
+class Verdict(StrEnum):
+    """Why an action is kept or dropped; the order is that of the table in the policy engine's contract."""
+
+    USED = "used"
+    PROTECTED = "protected"
+    STALE = "stale"
+    UNUSED = "unused"
+    NEEDED = "needed"
+    NOT_NEEDED = "not needed"
+    INVISIBLE = "invisible"
+    SERVICE_UNUSED = "service unused"
+    UNTRACKED = "untracked"
+    UNKNOWN = "unknown"
+
+
+class AccessLevel(StrEnum):
+    """AWS's own access levels, as the service authorization reference has them."""
+
+    LIST = "List"
+    READ = "Read"
+    WRITE = "Write"
+    PERMISSIONS = "Permissions management"
+    TAGGING = "Tagging"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrimSettings:
+    """What the engine is told beside policies and evidence."""
+
+    mode: Mode = Mode.SAFE
+    window_days: int = 90
+    keep: tuple[str, ...] = ()  # action patterns that are always kept
+    keep_by_hand: tuple[str, ...] = ()  # actions kept for this one proposal
+    max_report_age_hours: int = 24
+    refuse: tuple[str, ...] = ()  # warning codes that make a refusal
+    quotas: Quotas = Quotas()
+    now: datetime  # passed in: the engine has no clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionVerdict:
+    """One granted action, its one verdict, and whether the proposal keeps it."""
+
+    action: str  # "dynamodb:DescribeTable"
+    verdict: Verdict
+    kept: bool
+    reason: str  # one sentence for people
+    level: AccessLevel = AccessLevel.UNKNOWN
+    last_accessed: datetime | None = None
+    region: str = ""
+    sensitive: str = ""  # why its removal deserves a second look; empty where it does not
+    policies: tuple[str, ...] = ()  # names of the policies that grant it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSummary:
+    namespace: str
+    name: str
+    last_accessed: datetime | None
+    granted: int
+    kept: int
+    tracked: int  # how many of the granted actions IAM tracks
+    region: str = ""
+
+
+class Outcome(StrEnum):
+    UNCHANGED = "unchanged"
+    TRIMMED = "trimmed"
+    REMOVED = "removed"
+    SPLIT = "split"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyOutcome:
+    """What becomes of one old policy. A split yields several outcomes with the same `source`."""
+
+    name: str  # of the new policy; the old one's, or derived from it for parts of a split
+    kind: PolicyKind
+    source: str  # RolePolicy.key of the old policy
+    outcome: Outcome
+    tier: int  # 1 explicit names … 5 infix patterns; 0 where nothing was written
+    text: str | None  # the new document; None where the policy goes
+    characters: int  # as IAM counts, white space aside
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warning_:  # noqa: N801  # the builtin keeps its name
+    """Something a person must see before saying yes; codes are stable, messages are for people."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What the checker found; `problems` is empty exactly where both hold."""
+
+    no_new_access: bool
+    nothing_used_lost: bool
+    problems: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        return self.no_new_access and self.nothing_used_lost and not self.problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trim:
+    """The engine's answer: documents, a verdict per granted action, warnings and the proof."""
+
+    policies: tuple[PolicyOutcome, ...]
+    actions: tuple[ActionVerdict, ...]  # sorted by action
+    services: tuple[ServiceSummary, ...]  # sorted by namespace
+    warnings: tuple[Warning_, ...]
+    proof: Proof
+
+    @property
+    def granted(self) -> int:
+        return len(self.actions)
+
+    @property
+    def kept(self) -> int:
+        return sum(a.kept for a in self.actions)
+
+    @property
+    def removed(self) -> int:
+        return self.granted - self.kept
+
+    @property
+    def changes(self) -> bool:
+        return any(p.outcome is not Outcome.UNCHANGED for p in self.policies)
+
+    def documents_digest(self) -> Digest:
+        """Digest of every document it would write; with the digests of what it came from, what people approve."""
+        return digest([[p.source, p.name, p.kind.value, p.outcome.value, p.text] for p in self.policies])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A trim of one role at one moment, stored whole, approved by its digest."""
+
+    id: ProposalId
+    case_id: CaseId
+    role: Role  # the live policies it starts from
+    evidence: Evidence
+    settings: TrimSettings
+    trim: Trim
+    proposed_by: UserId
+    proposed_at: datetime
+    supersedes: ProposalId | None = None
+
+    @property
+    def live_digest(self) -> Digest:
+        return self.role.live_digest()
+
+    def digest(self) -> Digest:
+        """What an approval names: the role, the live policies, the evidence and the documents."""
+        return digest([self.role.arn, self.live_digest, self.evidence.digest(), self.trim.documents_digest()])
+
+
+# -------------------- a case and its end
+
+
+class CaseState(StrEnum):
+    NEW = "new"
+    WORKING = "working"  # reading evidence, making a proposal
+    CANNOT_TELL = "cannot_tell"  # the evidence failed one of its tests
+    WAITING = "waiting"  # for approval
+    STALE = "stale"
+    APPLYING = "applying"
+    WATCHING = "watching"  # applied and verified, still under watch
+    DONE = "done"
+    ROLLING_BACK = "rolling_back"
+    ROLLED_BACK = "rolled_back"
+    FAILED = "failed"
+    DECLINED = "declined"
+    EXPIRED = "expired"
+    SNOOZED = "snoozed"
+    ACCEPTED = "accepted"
+    RESOLVED = "resolved"  # the findings ended at AWS
+    NOTHING = "nothing"  # nothing to trim: everything is in use, or cannot be known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """A Slack user as `users.info` tells it, at the moment of the click.
+
+    Source: https://docs.slack.dev/reference/objects/user-object
+    """
+
+    id: UserId
+    name: str
+    team: str
+    deleted: bool = False
+    bot: bool = False
+    guest: bool = False
+    stranger: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """A person's yes to one proposal's digest."""
+
+    proposal_id: ProposalId
+    digest: Digest
+    by: UserId
+    at: datetime
+    reason: str = ""
+
+
+class StepKind(StrEnum):
+    """The only writes there are."""
+
+    CREATE_POLICY = "create_policy"
+    CREATE_VERSION = "create_version"  # new default version
+    DELETE_VERSION = "delete_version"  # makes room; its document is in the journal
+    SET_DEFAULT_VERSION = "set_default_version"
+    ATTACH = "attach"
+    DETACH = "detach"
+    PUT_INLINE = "put_inline"
+    DELETE_INLINE = "delete_inline"
+    DELETE_POLICY = "delete_policy"  # only ever one that Refine itself made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One journalled write. `before` is the full document that it replaces: on disk before the step runs."""
+
+    number: int
+    kind: StepKind
+    policy_name: str
+    policy_arn: str = ""
+    text: str = ""  # what it writes
+    before: str = ""  # what was there
+    version: str = ""  # the version it makes default, deletes, or made (known after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """The ordered writes that carry out an approved proposal, or take one back."""
+
+    id: ChangeId
+    case_id: CaseId
+    proposal_id: ProposalId
+    kind: Literal["apply", "rollback"]
+    role_arn: str
+    steps: tuple[Step, ...]
+    by: UserId
+    at: datetime
+    before: Role  # the snapshot
+    expected: Digest  # permissions_digest once it is done
+    undoes: ChangeId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """Who did what to which case, when, on which digests; chained by HMAC in the store."""
+
+    seq: int
+    at: datetime
+    who: UserId
+    what: str
+    case_id: CaseId | None
+    detail: tuple[tuple[str, str], ...] = field(default=())
+    mac: str = ""
