@@ -427,6 +427,13 @@ class Approval:
     reason: str = ""
 
 
+class StepState(StrEnum):
+    PLANNED = "planned"
+    STARTED = "started"  # on disk before the write is sent
+    DONE = "done"
+    UNDONE = "undone"
+
+
 class StepKind(StrEnum):
     """The only writes there are."""
 
@@ -469,6 +476,38 @@ class Change:
     before: Role  # the snapshot
     expected: Digest  # permissions_digest once it is done
     undoes: ChangeId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One externally accessible role from its first finding to its end: all that a card or a view is drawn from."""
+
+    id: CaseId
+    role_arn: str
+    account: str
+    state: CaseState
+    revision: int  # grows by one with every change of state; a button of an older revision is stale
+    opened_at: datetime
+    updated_at: datetime
+    findings: tuple[Finding, ...] = ()  # empty where somebody asked by name for a role without a finding
+    role: Role | None = None  # as last read
+    evidence: Evidence | None = None
+    proposal: Proposal | None = None  # the latest
+    approvals: tuple[Approval, ...] = ()  # of that proposal
+    approvals_needed: int = 1
+    change: Change | None = None  # the latest
+    steps_done: int = 0
+    channel: str = ""
+    thread_ts: str = ""  # of the card: the thread's root
+    asked_by: UserId = UserId("")  # who moved it to its state
+    reason: str = ""  # the reason they gave
+    sentence: str = ""  # what a person must know: why it failed, what is in force now, what to do next
+    until: datetime | None = None  # snoozed or accepted until, a proposal's expiry, the end of a watch
+    resume: CaseState | None = None  # the state to go back to after WORKING where nothing comes of it
+
+    @property
+    def role_name(self) -> str:
+        return self.role_arn.rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

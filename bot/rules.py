@@ -1,0 +1,579 @@
+"""Pure rules: who may do what, which state follows which event, which writes carry out a proposal, what may be written.
+
+No I/O and no clock. `Permit` is made here and nowhere else; the gateway's only writing call asks for one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, Literal
+
+from bot.errors import LostRaceError, NotAllowedError, StaleError
+from bot.model import (
+    Approval,
+    Case,
+    CaseState,
+    Change,
+    ChangeId,
+    Digest,
+    Outcome,
+    Person,
+    PolicyKind,
+    PolicyOutcome,
+    Proposal,
+    Role,
+    RolePolicy,
+    Step,
+    StepKind,
+    UserId,
+    permissions_digest,
+)
+
+REFINE: Final = UserId("refine")  # the bot's own doing, in the audit log
+
+
+class Event(StrEnum):
+    """What can happen to a case."""
+
+    REVIEW = "review"
+    REVIEWED = "reviewed"
+    PROPOSE = "propose"
+    PROPOSED = "proposed"
+    NOTHING_TO_TRIM = "nothing_to_trim"
+    CANNOT_TELL = "cannot_tell"
+    APPROVE = "approve"  # counted; the case moves with the last one needed
+    APPROVED = "approved"
+    DECLINE = "decline"
+    EXPIRE = "expire"
+    WENT_STALE = "went_stale"
+    APPLIED = "applied"
+    APPLY_FAILED = "apply_failed"
+    WATCH_ENDED = "watch_ended"
+    ROLL_BACK = "roll_back"
+    ROLLED_BACK = "rolled_back"
+    ROLL_BACK_FAILED = "roll_back_failed"
+    SNOOZE = "snooze"
+    ACCEPT = "accept"
+    REOPEN = "reopen"
+    RESOLVE = "resolve"  # the findings ended at AWS
+    FOUND = "found"  # a finding is active (again)
+
+
+_S = CaseState
+# Nothing runs and nobody's answer is awaited: a new look may start.
+IDLE: Final = frozenset(
+    {
+        _S.NEW,
+        _S.CANNOT_TELL,
+        _S.NOTHING,
+        _S.STALE,
+        _S.ROLLED_BACK,
+        _S.FAILED,
+        _S.DECLINED,
+        _S.EXPIRED,
+        _S.SNOOZED,
+        _S.ACCEPTED,
+        _S.DONE,
+        _S.WATCHING,
+    }
+)
+BUSY: Final = frozenset({_S.WORKING, _S.APPLYING, _S.ROLLING_BACK})
+
+TRANSITIONS: Final[Mapping[tuple[CaseState, Event], CaseState]] = {
+    **{(s, Event.REVIEW): _S.WORKING for s in IDLE | {_S.RESOLVED}},
+    **{(s, Event.PROPOSE): _S.WORKING for s in IDLE | {_S.WAITING, _S.RESOLVED}},
+    (_S.WORKING, Event.REVIEWED): _S.NEW,  # or the state it came from where that still tells more: see `after`
+    (_S.WORKING, Event.PROPOSED): _S.WAITING,
+    (_S.WORKING, Event.NOTHING_TO_TRIM): _S.NOTHING,
+    (_S.WORKING, Event.CANNOT_TELL): _S.CANNOT_TELL,
+    (_S.WAITING, Event.APPROVE): _S.WAITING,
+    (_S.WAITING, Event.APPROVED): _S.APPLYING,
+    (_S.WAITING, Event.DECLINE): _S.DECLINED,
+    (_S.WAITING, Event.EXPIRE): _S.EXPIRED,
+    (_S.WAITING, Event.WENT_STALE): _S.STALE,
+    (_S.APPLYING, Event.WENT_STALE): _S.STALE,
+    (_S.APPLYING, Event.APPLIED): _S.WATCHING,
+    (_S.APPLYING, Event.APPLY_FAILED): _S.FAILED,
+    (_S.WATCHING, Event.WATCH_ENDED): _S.DONE,
+    (_S.WATCHING, Event.ROLL_BACK): _S.ROLLING_BACK,
+    (_S.DONE, Event.ROLL_BACK): _S.ROLLING_BACK,
+    (_S.FAILED, Event.ROLL_BACK): _S.ROLLING_BACK,
+    (_S.ROLLING_BACK, Event.ROLLED_BACK): _S.ROLLED_BACK,
+    (_S.ROLLING_BACK, Event.ROLL_BACK_FAILED): _S.FAILED,
+    **{(s, Event.SNOOZE): _S.SNOOZED for s in IDLE - {_S.WATCHING, _S.DONE, _S.FAILED}},
+    **{(s, Event.ACCEPT): _S.ACCEPTED for s in IDLE - {_S.WATCHING, _S.FAILED}},
+    **{
+        (s, Event.REOPEN): _S.NEW
+        for s in (_S.SNOOZED, _S.ACCEPTED, _S.DECLINED, _S.EXPIRED, _S.DONE, _S.NOTHING, _S.STALE, _S.ROLLED_BACK)
+    },
+    # A role that was changed stays rollable: only cases that wait for nobody are closed by AWS's own news.
+    **{(s, Event.RESOLVE): _S.RESOLVED for s in IDLE - {_S.WATCHING, _S.DONE, _S.FAILED} | {_S.WAITING}},
+    (_S.RESOLVED, Event.FOUND): _S.NEW,
+}
+
+
+def after(case: Case, event: Event) -> CaseState:
+    """Return the state that follows `event`.
+
+    Raises:
+        LostRaceError: the case is in a state that does not take the event; the sentence says who brought it there.
+    """
+    if case.state is _S.WORKING and event is Event.REVIEWED and case.resume in {_S.WATCHING, _S.DONE, _S.FAILED}:
+        return case.resume  # a look must not cost the way back
+    try:
+        return TRANSITIONS[case.state, event]
+    except KeyError:
+        raise LostRaceError(_already(case), "The card shows where it stands now.") from None
+
+
+def _already(case: Case) -> str:
+    who = f"<@{case.asked_by}>" if case.asked_by not in ("", REFINE) else "Refine"
+    at = f"{case.updated_at:%H:%M} UTC"
+    what = {
+        _S.NEW: "put it back to new",
+        _S.WORKING: "started reading its last accessed report",
+        _S.CANNOT_TELL: "found that the evidence is not good enough",
+        _S.WAITING: "proposed a trimmed policy",
+        _S.STALE: "found the proposal stale",
+        _S.APPLYING: "approved the proposal, and it is being applied",
+        _S.WATCHING: "applied the proposal",
+        _S.DONE: "applied the proposal",
+        _S.ROLLING_BACK: "started the rollback",
+        _S.ROLLED_BACK: "rolled it back",
+        _S.FAILED: "stopped with an error",
+        _S.DECLINED: "declined the proposal",
+        _S.EXPIRED: "let the proposal expire",
+        _S.SNOOZED: "snoozed it",
+        _S.ACCEPTED: "accepted the exposure",
+        _S.RESOLVED: "saw its findings resolved at AWS",
+        _S.NOTHING: "found nothing to trim",
+    }[case.state]
+    return f"Too late: {who} {what} at {at}."
+
+
+class Button(StrEnum):
+    """What a card offers; each is an action of a person on a case."""
+
+    REVIEW = "review"
+    PROPOSE = "propose"  # a first proposal
+    REPLAN = "replan"
+    RETRY = "retry"
+    EXPLAIN = "explain"
+    ADJUST = "adjust"
+    APPROVE = "approve"
+    DECLINE = "decline"
+    ROLL_BACK = "roll_back"
+    GIVE_BACK = "give_back"
+    NARROW = "narrow"
+    ACCEPT = "accept"
+    SNOOZE = "snooze"
+    REOPEN = "reopen"
+
+
+BUTTONS: Final[Mapping[CaseState, tuple[Button, ...]]] = {
+    _S.NEW: (Button.REVIEW, Button.PROPOSE, Button.NARROW, Button.ACCEPT, Button.SNOOZE),
+    _S.WORKING: (),
+    _S.CANNOT_TELL: (Button.RETRY, Button.EXPLAIN, Button.ACCEPT, Button.SNOOZE),
+    _S.NOTHING: (Button.REVIEW, Button.NARROW, Button.ACCEPT, Button.REOPEN),
+    _S.WAITING: (Button.APPROVE, Button.DECLINE, Button.ADJUST),
+    _S.STALE: (Button.REPLAN, Button.REOPEN),
+    _S.APPLYING: (),
+    _S.WATCHING: (Button.ROLL_BACK, Button.GIVE_BACK),
+    _S.DONE: (Button.ROLL_BACK, Button.REOPEN),
+    _S.ROLLING_BACK: (),
+    _S.ROLLED_BACK: (Button.REPLAN, Button.REOPEN),
+    _S.FAILED: (Button.RETRY, Button.ROLL_BACK),
+    _S.DECLINED: (Button.REOPEN,),
+    _S.EXPIRED: (Button.REOPEN,),
+    _S.SNOOZED: (Button.REOPEN,),
+    _S.ACCEPTED: (Button.REOPEN,),
+    _S.RESOLVED: (),
+}
+
+
+def buttons(case: Case) -> tuple[Button, ...]:
+    """Return what the card of the case offers, in the order to draw them."""
+    offered = BUTTONS[case.state]
+    if case.state is _S.FAILED and not can_roll_back(case):
+        offered = tuple(b for b in offered if b is not Button.ROLL_BACK)
+    return offered
+
+
+def can_roll_back(case: Case) -> bool:
+    return case.change is not None and case.change.kind == "apply" and case.steps_done > 0
+
+
+# -------------------- people
+
+_PROPOSE: Final = frozenset(
+    {Button.REVIEW, Button.PROPOSE, Button.REPLAN, Button.RETRY, Button.EXPLAIN, Button.ADJUST, Button.NARROW}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    """Who may approve, and how many must. An empty set of approvers means nobody."""
+
+    workspace: str  # team id; people of another one are strangers
+    approvers: frozenset[UserId] = frozenset()
+    needed: int = 1
+    four_eyes: bool = True
+
+
+def may(person: Person, button: Button, case: Case, team: Team) -> None:
+    """Return where the person may press the button on the case.
+
+    Raises:
+        NotAllowedError: with one sentence that says what keeps them from it.
+    """
+    if person.deleted:
+        raise NotAllowedError("This Slack account is deactivated.", "Ask an approver.")
+    if person.bot:
+        raise NotAllowedError("Bots and workflows may not act on a role.", "A person has to press the button.")
+    if person.stranger or (team.workspace and person.team and person.team != team.workspace):
+        raise NotAllowedError("You are from another workspace.", "Only members of this workspace may act on a role.")
+    if person.guest:
+        raise NotAllowedError("Guests may not act on a role.", "Ask a full member of this workspace.")
+    if button in _PROPOSE:
+        return
+    if person.id not in team.approvers:
+        if not team.approvers:
+            raise NotAllowedError(
+                "Nobody is set up to approve changes.", "Ask whoever runs Refine to set REFINE_APPROVERS."
+            )
+        raise NotAllowedError("You are not one of the approvers.", "Ask an approver to press the button.")
+    if button is Button.APPROVE and case.proposal is not None:
+        if team.four_eyes and person.id == case.proposal.proposed_by:
+            raise NotAllowedError(
+                "You proposed this change, so somebody else has to approve it.", "Ask another approver."
+            )
+        if any(a.by == person.id for a in case.approvals):
+            raise NotAllowedError("You have approved this proposal already.", "Another approver has to approve it too.")
+
+
+def enough(case: Case, approvals: Collection[Approval], team: Team) -> bool:
+    """Whether the approvals carry the case's proposal: of its digest, by distinct approvers, as many as are needed."""
+    return len(_valid(case.proposal, approvals, team)) >= max(1, team.needed)
+
+
+def _valid(proposal: Proposal | None, approvals: Collection[Approval], team: Team) -> set[UserId]:
+    if proposal is None:
+        return set()
+    digest = proposal.digest()
+    return {
+        a.by
+        for a in approvals
+        if a.proposal_id == proposal.id
+        and a.digest == digest
+        and a.by in team.approvers
+        and not (team.four_eyes and a.by == proposal.proposed_by)
+    }
+
+
+# -------------------- what is never touched
+
+_OFF_LIMITS: Final = (
+    (re.compile(r"^/aws-service-role/"), "", "it is a service-linked role: only its AWS service may change it"),
+    (re.compile(r"^/aws-reserved/"), "", "it is reserved for an AWS service (IAM Identity Center rewrites it)"),
+    (re.compile(r""), r"^AWSReservedSSO_", "IAM Identity Center owns it: change the permission set instead"),
+    (re.compile(r""), r"^OrganizationAccountAccessRole$", "it is the organization's way into the account"),
+    (re.compile(r""), r"^AWSControlTowerExecution$", "AWS Control Tower needs it as it is"),
+    (re.compile(r""), r"^stacksets-exec-", "CloudFormation StackSets own it"),
+    (re.compile(r""), r"^cdk-", "it belongs to a CDK bootstrap stack: change the bootstrap template instead"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """Roles that Refine keeps its hands off, beside AWS's own."""
+
+    own_roles: tuple[str, ...] = ()  # ARNs of the roles the bot itself runs as or assumes
+    patterns: tuple[str, ...] = ()  # shell-like patterns over role names
+    tag: str = "refine:protected"
+
+
+def off_limits(role: Role, guard: Guard) -> str:
+    """Return why Refine must not touch the role, as the end of a sentence; empty where it may."""
+    for path, name, why in _OFF_LIMITS:
+        if path.search(role.path) and re.search(name, role.name):
+            return why
+    if role.arn in guard.own_roles:
+        return "Refine itself runs as it"
+    if any(k == "SourceRoleTemplate" for k, _ in role.tags):
+        return "an AWS service made it from a template"
+    for key, value in role.tags:
+        if key == guard.tag and value.lower() not in {"false", "no", "0"}:
+            return f"its tag {key} protects it"
+    for pattern in guard.patterns:
+        if re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), role.name):
+            return f"the pattern {pattern} of REFINE_PROTECTED_ROLES protects it"
+    if role.stack:
+        return f"the CloudFormation stack {role.stack} owns it, and its next update would undo the change"
+    return ""
+
+
+# -------------------- the plan of a change
+
+
+def plan(proposal: Proposal, role: Role) -> tuple[Step, ...]:
+    """Return the ordered writes that bring the role from its live policies to the proposal's documents.
+
+    New before old: what gives access comes before what takes it. A customer managed policy that is this role's alone
+    gets a new default version; one that others use too, and AWS's own, is left alone and replaced by a copy.
+
+    Raises:
+        StaleError: the live policies are not those of the proposal.
+        NotAllowedError: the role has no free slot for a copy.
+    """
+    if role.live_digest() != proposal.live_digest:
+        raise StaleError(
+            "The role's policies changed since the proposal was made, so nothing was written.", "Make a new proposal."
+        )
+    old = {p.key: p for p in role.policies}
+    outcomes: dict[str, list[PolicyOutcome]] = {}
+    for outcome in proposal.trim.policies:
+        if outcome.outcome is not Outcome.UNCHANGED:
+            outcomes.setdefault(outcome.source, []).append(outcome)
+    give: list[Step] = []
+    change: list[Step] = []
+    take: list[Step] = []
+    base = role.arn.split(":role/")[0]
+    for source, parts in outcomes.items():
+        policy = old[source]
+        documents = [p for p in parts if p.text is not None]
+        own = policy.kind is PolicyKind.CUSTOMER and policy.attachments <= 1 and policy.boundary_uses == 0
+        for part in documents:
+            text = part.text or ""
+            if part.kind is PolicyKind.INLINE:
+                before = next((p.text for p in role.policies if p.key == f"inline/{part.name}"), "")
+                into = change if before else give
+                into.append(_step(StepKind.PUT_INLINE, part.name, text=text, before=before))
+            elif own and part.name == policy.name:
+                if len(policy.versions) >= role.quotas.policy_versions:
+                    oldest = next(v for v in policy.versions if v != policy.default_version)
+                    change.append(_step(StepKind.DELETE_VERSION, policy.name, arn=policy.arn, version=oldest))
+                change.append(
+                    _step(StepKind.CREATE_VERSION, policy.name, arn=policy.arn, text=text, before=policy.text)
+                )
+            else:
+                arn = f"{base}:policy/refine/{part.name}"
+                give.append(_step(StepKind.CREATE_POLICY, part.name, arn=arn, text=text))
+                give.append(_step(StepKind.ATTACH, part.name, arn=arn, text=text))
+        kept_in_place = any(
+            (p.kind is PolicyKind.INLINE and policy.kind is PolicyKind.INLINE and p.name == policy.name)
+            or (own and p.kind is not PolicyKind.INLINE and p.name == policy.name)
+            for p in documents
+        )
+        if not kept_in_place:
+            kind = StepKind.DELETE_INLINE if policy.kind is PolicyKind.INLINE else StepKind.DETACH
+            take.append(_step(kind, policy.name, arn=policy.arn, before=policy.text))
+    attached = sum(p.kind is not PolicyKind.INLINE for p in role.policies)
+    most = attached + sum(s.kind is StepKind.ATTACH for s in give)
+    if most > role.quotas.attached_policies:
+        raise NotAllowedError(
+            f"The role may have {role.quotas.attached_policies} attached policies, and the change would need {most} "
+            "for a moment, because a trimmed copy is attached before the old policy is detached.",
+            "Detach a policy that is not needed, or ask AWS for a higher quota.",
+        )
+    return tuple(replace(s, number=n) for n, s in enumerate([*give, *change, *take], 1))
+
+
+def _step(kind: StepKind, name: str, *, arn: str = "", text: str = "", before: str = "", version: str = "") -> Step:
+    return Step(number=0, kind=kind, policy_name=name, policy_arn=arn, text=text, before=before, version=version)
+
+
+def undo(steps: Iterable[tuple[Step, str]], before: Role) -> tuple[Step, ...]:
+    """Return the writes that take the done steps back; `steps` pairs each with the version id that it made."""
+    old = {p.arn: p for p in before.policies if p.arn}
+    back: list[Step] = []
+    last: list[Step] = []
+    for step, made in reversed(list(steps)):
+        match step.kind:
+            case StepKind.CREATE_VERSION:
+                back.append(
+                    replace(
+                        step,
+                        kind=StepKind.SET_DEFAULT_VERSION,
+                        text=step.before,
+                        before=step.text,
+                        version=old[step.policy_arn].default_version,
+                    )
+                )
+                if made:
+                    last.append(replace(step, kind=StepKind.DELETE_VERSION, version=made, before=step.text, text=""))
+            case StepKind.PUT_INLINE if step.before:
+                back.append(replace(step, text=step.before, before=step.text))
+            case StepKind.PUT_INLINE:
+                last.append(replace(step, kind=StepKind.DELETE_INLINE, text="", before=step.text))
+            case StepKind.DELETE_INLINE:
+                back.append(replace(step, kind=StepKind.PUT_INLINE, text=step.before, before=""))
+            case StepKind.DETACH:
+                back.append(replace(step, kind=StepKind.ATTACH, text=step.before))
+            case StepKind.ATTACH:
+                last.append(replace(step, kind=StepKind.DETACH, before=step.text))
+            case StepKind.CREATE_POLICY:
+                last.append(replace(step, kind=StepKind.DELETE_POLICY, before=step.text))
+            case _:
+                # A deleted version was never in force: its document stays in the journal, nothing to put back.
+                pass
+    return tuple(replace(s, number=n) for n, s in enumerate([*back, *last], 1))
+
+
+def expected(before: Role, steps: Iterable[Step]) -> Digest:
+    """Digest of the role's permissions once the steps are done."""
+    texts = {p.key: (p.kind, p.text) for p in before.policies}
+    for step in steps:
+        key = step.policy_arn or f"inline/{step.policy_name}"
+        match step.kind:
+            case StepKind.ATTACH:
+                kind = PolicyKind.AWS if ":iam::aws:policy/" in step.policy_arn else PolicyKind.CUSTOMER
+                texts[key] = (kind, step.text)
+            case StepKind.PUT_INLINE:
+                texts[key] = (PolicyKind.INLINE, step.text)
+            case StepKind.CREATE_VERSION | StepKind.SET_DEFAULT_VERSION:
+                texts[key] = (texts[key][0], step.text)
+            case StepKind.DETACH | StepKind.DELETE_INLINE:
+                texts.pop(key, None)
+            case _:
+                pass
+    return permissions_digest(
+        tuple(
+            RolePolicy(name=k.rsplit("/", 1)[-1], kind=kind, text=t, arn="" if k.startswith("inline/") else k)
+            for k, (kind, t) in texts.items()
+        )
+    )
+
+
+Effect = Literal["before", "after", "other"]
+
+
+def effect(step: Step, role: Role, policy: RolePolicy | None) -> Effect:
+    """Tell from what AWS shows whether a step is still to do, done, or overtaken by somebody else's write.
+
+    `policy` is the managed policy of the step as read by its ARN, None where there is none.
+    """
+    attached = any(p.arn == step.policy_arn for p in role.policies) if step.policy_arn else False
+    inline = next((p.text for p in role.policies if p.key == f"inline/{step.policy_name}"), "")
+    match step.kind:
+        case StepKind.CREATE_POLICY:
+            return "before" if policy is None else "after" if policy.text == step.text else "other"
+        case StepKind.DELETE_POLICY:
+            return "after" if policy is None else "before" if policy.text == step.before else "other"
+        case StepKind.ATTACH:
+            if policy is None or (step.text and policy.text != step.text):
+                return "other"
+            return "after" if attached else "before"
+        case StepKind.DETACH:
+            if not attached:
+                return "after"
+            return "before" if policy is not None and policy.text == step.before else "other"
+        case StepKind.CREATE_VERSION | StepKind.SET_DEFAULT_VERSION:
+            if policy is None:
+                return "other"
+            if policy.text == step.text and (
+                step.kind is StepKind.CREATE_VERSION or policy.default_version == step.version
+            ):
+                return "after"
+            return "before" if policy.text == step.before else "other"
+        case StepKind.DELETE_VERSION:
+            if policy is None or step.version == policy.default_version:
+                return "other"
+            return "before" if step.version in policy.versions else "after"
+        case StepKind.PUT_INLINE:
+            return "after" if inline == step.text else "before" if inline == step.before else "other"
+        case StepKind.DELETE_INLINE:
+            return "after" if not inline else "before" if inline == step.before else "other"
+
+
+# -------------------- the permit
+
+_SEAL: Final = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """The right to send the writes of one change, and no others. Only this module can make one."""
+
+    change_id: ChangeId
+    role_arn: str
+    steps: frozenset[Step]
+    seal: object
+
+    def __post_init__(self) -> None:
+        if self.seal is not _SEAL:
+            raise NotAllowedError("A permit that the rules did not make was refused.", "This is a bug: report it.")
+
+    def covers(self, step: Step) -> bool:
+        return step in self.steps
+
+
+def permit_apply(
+    change: Change,
+    proposal: Proposal,
+    approvals: Collection[Approval],
+    role: Role,
+    team: Team,
+    guard: Guard,
+    *,
+    begun: bool,
+) -> Permit:
+    """Return the permit for a change's writes, from the proposal, its approvals, and the live role as just read.
+
+    `begun` says that the journal holds started steps: the live policies are then partly new, and each step is held
+    against its own policy by `effect` before it is sent.
+
+    Raises:
+        NotAllowedError: not enough valid approvals, a proof that does not hold, or a role that is off limits.
+        StaleError: the live policies are not what was reviewed.
+    """
+    if change.kind != "apply" or change.proposal_id != proposal.id or change.role_arn != role.arn:
+        raise NotAllowedError("The change does not belong to this proposal.", "Make a new proposal.")
+    if not proposal.trim.proof.holds:
+        raise NotAllowedError("The proof of this proposal does not hold.", "Report it: this is a bug.")
+    if len(_valid(proposal, approvals, team)) < max(1, team.needed):
+        raise NotAllowedError("The proposal has not enough valid approvals.", "Ask an approver.")
+    why = off_limits(role, guard)
+    if why:
+        raise NotAllowedError(f"Refine must not touch this role: {why}.")
+    if role.role_id != proposal.role.role_id:
+        raise StaleError("The role was deleted and made anew since the proposal.", "Make a new proposal.")
+    if not begun and role.live_digest() != proposal.live_digest:
+        raise StaleError(
+            "The role's policies changed since the proposal was made, so nothing was written.", "Make a new proposal."
+        )
+    if change.steps != plan(proposal, proposal.role):
+        raise NotAllowedError("The change is not the one that was approved.", "Make a new proposal.")
+    return Permit(change_id=change.id, role_arn=role.arn, steps=frozenset(change.steps), seal=_SEAL)
+
+
+def permit_back(
+    change: Change, undone: Change, made: Mapping[int, str], done: Collection[int], role: Role, *, begun: bool
+) -> Permit:
+    """Return the permit for taking a change back, wholly or what was done of it: only inverses of its done steps.
+
+    Raises:
+        StaleError: the live policies are not what the change left behind, so a rollback would overwrite another's work.
+        NotAllowedError: the steps are not the inverses of the journalled ones.
+    """
+    steps = [(s, made.get(s.number, "")) for s in undone.steps if s.number in done]
+    if change.role_arn != role.arn or change.steps != undo(steps, undone.before):
+        raise NotAllowedError("These are not the inverses of what was applied.", "Report it: this is a bug.")
+    if role.role_id != undone.before.role_id:
+        raise StaleError("The role was deleted and made anew since the change.", "Restore its policies by hand.")
+    whole = len(steps) == len(undone.steps)
+    if whole and not begun and permissions_digest(role.policies) != undone.expected:
+        raise StaleError(
+            "The role's policies changed since Refine applied this, so nothing was written: rolling back would "
+            "overwrite that change.",
+            "Compare the documents in the thread and restore by hand, or make a new proposal.",
+        )
+    return Permit(change_id=change.id, role_arn=role.arn, steps=frozenset(change.steps), seal=_SEAL)
+
+
+def expires_at(proposed_at: datetime, hours: int) -> datetime:
+    """When a proposal that nobody approved is closed."""
+    return proposed_at + timedelta(hours=hours)
