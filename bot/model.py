@@ -504,6 +504,7 @@ class Case:
     sentence: str = ""  # what a person must know: why it failed, what is in force now, what to do next
     until: datetime | None = None  # snoozed or accepted until, a proposal's expiry, the end of a watch
     resume: CaseState | None = None  # the state to go back to after WORKING where nothing comes of it
+    task: str = ""  # canonical JSON of what WORKING works on ({"do": "propose", "mode": …}), so that it can be resumed
 
     @property
     def role_name(self) -> str:
