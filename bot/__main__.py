@@ -1,0 +1,58 @@
+"""The command line. Each command imports what it needs when it runs, so that `refine trim` starts fast."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+
+import click
+
+from bot.errors import ConfigError, RefineError
+
+# Command → the module and name of its click command.
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "run": ("bot.operate", "run"),
+    "doctor": ("bot.operate", "doctor"),
+    "manifest": ("bot.operate", "manifest"),
+    "pause": ("bot.operate", "pause"),
+    "trim": ("bot.offline", "trim"),
+    "explain": ("bot.offline", "explain"),
+    "audit": ("bot.audit_command", "audit"),
+    "export": ("bot.audit_command", "export"),
+    "import": ("bot.audit_command", "import_"),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="refine", prog_name="refine")
+def refine() -> None:
+    """Take excess permissions away from IAM roles that can be assumed from outside the account."""
+
+
+def main() -> None:
+    """Run the command line; a RefineError becomes one line on standard error and exit status 2 (settings) or 1."""
+    try:
+        refine()
+    except RefineError as error:
+        click.echo(f"refine: {error.say()}", err=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+if __name__ == "__main__":
+    main()

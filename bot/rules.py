@@ -127,10 +127,11 @@ def after(case: Case, event: Event) -> CaseState:
     try:
         return TRANSITIONS[case.state, event]
     except KeyError:
-        raise LostRaceError(_already(case), "The card shows where it stands now.") from None
+        raise LostRaceError(already(case), "The card shows where it stands now.") from None
 
 
-def _already(case: Case) -> str:
+def already(case: Case) -> str:
+    """Say who brought the case where it is, for somebody who comes too late."""
     who = f"<@{case.asked_by}>" if case.asked_by not in ("", REFINE) else "Refine"
     at = f"{case.updated_at:%H:%M} UTC"
     what = {

@@ -1,0 +1,130 @@
+"""Decisions of people: approve, decline, snooze, accept, re-open. Each is one transaction; the first one wins."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from bot.errors import NotAllowedError, StaleError
+from bot.flows.world import World, thread
+from bot.model import Approval, Case, CaseId, CaseState, UserId
+from bot.rules import Button, Event
+
+PAUSED = "paused"  # the flag that stops every write; its value says who set it
+
+
+async def approve(world: World, case_id: CaseId, revision: int | None, by: UserId, reason: str) -> Case:
+    """Say yes to the proposal that the clicker saw; the last yes needed starts the change.
+
+    Raises:
+        NotAllowedError: the person may not, Refine is paused, or the hourly limit of changes is reached.
+        StaleError: the proposal is not the one on the card any more.
+    """
+    case = await world.store.case(case_id)
+    _, team = await world.allowed(by, Button.APPROVE, case)
+    await may_write(world)
+    proposal = case.proposal
+    if proposal is None or case.state is not CaseState.WAITING:
+        raise StaleError("There is no proposal waiting for approval here.", "The card shows where it stands now.")
+    now = world.clock()
+    if case.until is not None and now >= case.until:
+        raise StaleError("This proposal has expired.", "Re-open the case and make a new one.")
+    approval = Approval(proposal_id=proposal.id, digest=proposal.digest(), by=by, at=now, reason=reason)
+    # The revision of the click, or of the case as just read: either way the digest above is the one approved.
+    moved = await world.store.approve(case_id, case.revision if revision is None else revision, approval, team=team)
+    await world.store.queue(
+        [thread(case_id, "approved", f"{proposal.id}-{by}", proposal=proposal.id, by=by, reason=reason)]
+    )
+    world.poke()
+    if moved.state is CaseState.APPLYING:
+        await world.engine.submit("drive", case_id)
+    return moved
+
+
+async def may_write(world: World) -> None:
+    """Raise NotAllowedError where writes are paused or too many changes started within the hour."""
+    paused = await world.store.flag(PAUSED)
+    if paused:
+        raise NotAllowedError(f"Refine is paused ({paused}): nothing is written.", "`/refine resume` lifts the pause.")
+    limit = world.settings.refine_changes_per_hour
+    if await world.store.changes_since(world.clock() - timedelta(hours=1)) >= limit:
+        raise NotAllowedError(
+            f"{limit} changes started within the last hour, which is the limit.",
+            "Wait, or raise REFINE_CHANGES_PER_HOUR.",
+        )
+
+
+async def decline(world: World, case_id: CaseId, revision: int | None, by: UserId, reason: str) -> Case:
+    case = await world.store.case(case_id)
+    await world.allowed(by, Button.DECLINE, case)
+    moved = await world.store.move(
+        case_id,
+        Event.DECLINE,
+        by=by,
+        revision=revision,
+        reason=reason,
+        sentence="",
+        until=None,
+        notes=[thread(case_id, "declined", str(case.revision), by=by, reason=reason)],
+        detail={"reason": reason, "proposal": case.proposal.digest() if case.proposal else ""},
+    )
+    world.poke()
+    return moved
+
+
+async def snooze(world: World, case_id: CaseId, revision: int | None, by: UserId, days: int) -> Case:
+    return await _put_away(world, case_id, revision, by, Button.SNOOZE, Event.SNOOZE, days, "")
+
+
+async def accept(world: World, case_id: CaseId, revision: int | None, by: UserId, reason: str, days: int) -> Case:
+    """Accept the exposure with a reason and an end date."""
+    if not reason.strip():
+        raise NotAllowedError("Accepting an exposure needs a reason.", "Say why it is meant to be so.")
+    return await _put_away(world, case_id, revision, by, Button.ACCEPT, Event.ACCEPT, days, reason)
+
+
+async def _put_away(
+    world: World,
+    case_id: CaseId,
+    revision: int | None,
+    by: UserId,
+    button: Button,
+    event: Event,
+    days: int,
+    reason: str,
+) -> Case:
+    case = await world.store.case(case_id)
+    await world.allowed(by, button, case)
+    until = world.clock() + timedelta(days=days)
+    moved = await world.store.move(
+        case_id,
+        event,
+        by=by,
+        revision=revision,
+        reason=reason,
+        until=until,
+        sentence="",
+        detail={"reason": reason, "until": until.isoformat()},
+    )
+    world.poke()
+    return moved
+
+
+async def reopen(world: World, case_id: CaseId, revision: int | None, by: UserId) -> Case:
+    case = await world.store.case(case_id)
+    await world.allowed(by, Button.REOPEN, case)
+    moved = await world.store.move(case_id, Event.REOPEN, by=by, revision=revision, reason="", until=None, sentence="")
+    world.poke()
+    return moved
+
+
+async def pause(world: World, by: UserId, *, on: bool) -> str:
+    """Stop or allow every write; says what is so now. Approvers only."""
+    person = await world.slack.person(by)
+    team = await world.team()
+    if person.id not in team.approvers or person.deleted or person.guest or person.bot or person.stranger:
+        raise NotAllowedError("You are not one of the approvers.", "Ask an approver to do it.")
+    now = world.clock()
+    await world.store.set_flag(PAUSED, f"by <@{by}> since {now:%Y-%m-%d %H:%M} UTC" if on else "", by)
+    if on:
+        return "Refine is paused: it shows and proposes, and writes nothing until `/refine resume`."
+    return "Refine is at work again."

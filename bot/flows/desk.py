@@ -1,0 +1,255 @@
+"""The desk: what Slack's surfaces call. It finds the flow, and draws the views; decisions are the flows' and the rules'."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bot import messages, rules
+from bot.errors import NotAllowedError, NotFoundError, RefineError, StaleError
+from bot.flows import decide, drive, post, propose
+from bot.flows.ports import Payload
+from bot.flows.world import World
+from bot.model import Case, CaseId, CaseState, UserId
+from bot.rules import Button
+
+PAGE = 10  # cases on a page of App Home
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What one person is told, ephemerally."""
+
+    text: str
+    blocks: list[dict[str, Any]] | None = None
+
+
+class Desk:
+    """One method a thing that people do in Slack; each raises a RefineError with a sentence for the clicker."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    # -------------------- by name
+
+    async def ask(self, query: str, by: UserId, channel: str) -> Answer:
+        """`/refine NAME`: open or find the case, start a proposal, and say where to look."""
+        world = self._world
+        case = await self._find(query, by)
+        if case.state in {CaseState.WAITING, *rules.BUSY}:
+            return Answer(text=f"{_state(case)} {await self._link(case)}")
+        await propose.start_proposal(world, case.id, case.revision, by)
+        return Answer(
+            text=f"Reading what `{case.role_name}` really did; the answer comes in its thread. {await self._link(case)}"
+        )
+
+    async def _find(self, query: str, by: UserId) -> Case:
+        """Find or open the case of a role named by name, ARN, or account/name."""
+        world = self._world
+        person = await world.slack.person(by)
+        rules.may(person, Button.REVIEW, _nobody(), await world.team())
+        query = query.strip().strip("`*<>\"'")
+        account, name = _parse(query)
+        if query.startswith("arn:"):
+            case = await world.store.case_of_role(query)
+            if case is not None:
+                return case
+        else:
+            known = [c for c in await world.store.cases(search=name, limit=50, light=True) if _is(c, name, account)]
+            if len(known) == 1:
+                return await world.store.case(known[0].id)
+            if len(known) > 1:
+                where = ", ".join(f"`{c.account}/{c.role_name}`" for c in known[:5])
+                raise NotFoundError(f"There are {len(known)} roles of that name: {where}.", "Say which one.")
+        try:
+            role = await world.aws.role(query if query.startswith("arn:") else name, account)
+        except NotFoundError:
+            raise await self._unknown(name) from None
+        case, _ = await world.store.open_case(
+            role_arn=role.arn,
+            account=role.account,
+            role=role,
+            by=by,
+            channel=world.settings.refine_channel,
+        )
+        world.poke()
+        return case
+
+    async def _unknown(self, name: str) -> RefineError:
+        names = {c.role_name for c in await self._world.store.cases(limit=1000, light=True)}
+        try:
+            names |= {r.name for r in await self._world.aws.roles()}
+        except RefineError:
+            pass  # the near matches are then those we know ourselves
+        near = messages.near_matches(name, sorted(names))
+        hint = "Did you mean " + " or ".join(f"`{n}`" for n in near) + "?" if near else "Check the spelling."
+        return NotFoundError(f"There is no role called {name[:64]!r}.", hint)
+
+    async def _link(self, case: Case) -> str:
+        channel = case.channel or self._world.settings.refine_channel
+        if not case.thread_ts:
+            return f"Its card is on the way to <#{channel}>."
+        try:
+            return f"<{await self._world.slack.permalink(channel, case.thread_ts)}|Open its card>"
+        except RefineError:
+            return f"Its card is in <#{channel}>."
+
+    # -------------------- buttons
+
+    async def look(self, case_id: CaseId, revision: int | None, by: UserId) -> None:
+        await propose.start_look(self._world, case_id, revision, by)
+
+    async def propose(
+        self,
+        case_id: CaseId,
+        revision: int | None,
+        by: UserId,
+        mode: str = "",
+        keep_by_hand: tuple[str, ...] = (),
+        button: Button = Button.PROPOSE,
+    ) -> None:
+        await propose.start_proposal(
+            self._world, case_id, revision, by, mode=mode, keep_by_hand=keep_by_hand, button=button
+        )
+
+    async def retry(self, case_id: CaseId, revision: int | None, by: UserId) -> None:
+        await self.propose(case_id, revision, by, button=Button.RETRY)
+
+    async def approve(self, case_id: CaseId, revision: int | None, by: UserId, reason: str = "") -> None:
+        await decide.approve(self._world, case_id, revision, by, reason)
+
+    async def decline(self, case_id: CaseId, revision: int | None, by: UserId, reason: str = "") -> None:
+        await decide.decline(self._world, case_id, revision, by, reason)
+
+    async def roll_back(self, case_id: CaseId, revision: int | None, by: UserId, reason: str = "") -> None:
+        await drive.start_rollback(self._world, case_id, revision, by, reason)
+
+    async def give_back(self, case_id: CaseId, revision: int | None, by: UserId, actions: tuple[str, ...]) -> None:
+        if not actions:
+            raise NotAllowedError("No action was picked.", "Pick what the role shall have again.")
+        await drive.start_rollback(self._world, case_id, revision, by, "gives actions back", keep=actions)
+
+    async def snooze(self, case_id: CaseId, revision: int | None, by: UserId, days: int) -> None:
+        await decide.snooze(self._world, case_id, revision, by, days)
+
+    async def accept(self, case_id: CaseId, revision: int | None, by: UserId, reason: str, days: int) -> None:
+        await decide.accept(self._world, case_id, revision, by, reason, days)
+
+    async def reopen(self, case_id: CaseId, revision: int | None, by: UserId) -> None:
+        await decide.reopen(self._world, case_id, revision, by)
+
+    async def check(self, case_id: CaseId, revision: int | None, by: UserId, button: Button) -> None:
+        """Raise before a modal opens where the button would be refused anyway."""
+        case = await self._world.store.case(case_id)
+        await self._world.allowed(by, button, case)
+        if button not in rules.buttons(case):
+            raise StaleError(rules.already(case), "The card shows where it stands now.")
+        if revision is not None and revision != case.revision:
+            raise StaleError(rules.already(case), "Press the button on the card as it is now.")
+
+    # -------------------- views and answers
+
+    async def case(self, case_id: CaseId) -> Case:
+        return await self._world.store.case(case_id)
+
+    async def modal(
+        self,
+        case_id: CaseId,
+        revision: int | None,
+        by: UserId,
+        button: Button,
+        page: int = 0,
+        search: str = "",
+        state: Mapping[str, Any] | None = None,
+    ) -> Payload:
+        """Return the view of a button that asks something first."""
+        case = await self._world.store.case(case_id)
+        return messages.modal(case, button, now=self._world.clock(), page=page, search=search, state=state)
+
+    async def explain(self, case_id: CaseId) -> Answer:
+        case = await self._world.store.case(case_id)
+        payload = messages.explain(case, self._world.settings.refine_window_days)
+        return Answer(text=payload["text"], blocks=payload.get("blocks"))
+
+    async def service(self, case_id: CaseId, namespace: str) -> Answer:
+        case = await self._world.store.case(case_id)
+        payload = messages.review_service(case, namespace)
+        return Answer(text=payload["text"], blocks=payload.get("blocks"))
+
+    async def home(self, by: UserId, page: int = 0, filter: str = "") -> Payload:  # noqa: A002  # Slack's word for it
+        states = {CaseState(filter)} if filter in set(CaseState) else None
+        counts = await self._world.store.counts()
+        total = sum(n for s, n in counts.items() if states is None or s in states)
+        page = max(0, min(page, (max(total, 1) - 1) // PAGE))
+        cases = await self._world.store.cases(states=states, limit=PAGE, offset=page * PAGE)
+        person = await self._world.slack.person(by)
+        return messages.home(
+            cases, page=page, total=total, person=person, now=self._world.clock(), counts=counts, state=filter
+        )
+
+    async def list(self, by: UserId, text: str = "") -> Answer:
+        cases = await self._world.store.cases(search=text.strip(), limit=20)
+        payload = messages.list_cases(cases, await self._world.store.counts(), self._world.clock())
+        return Answer(text=payload["text"], blocks=payload.get("blocks"))
+
+    async def status(self, by: UserId) -> Answer:
+        paused = await self._world.store.flag(decide.PAUSED)
+        payload = messages.status(await self._world.store.counts(), paused, self._world.clock())
+        return Answer(text=payload["text"], blocks=payload.get("blocks"))
+
+    async def history(self, query: str, by: UserId) -> Answer:
+        account, name = _parse(query.strip())
+        cases = [c for c in await self._world.store.cases(search=name, limit=50, light=True) if _is(c, name, account)]
+        if not cases:
+            raise await self._unknown(name)
+        entries = await self._world.store.history(cases[0].id, limit=30)
+        payload = messages.history(entries, cases[0])
+        return Answer(text=payload["text"], blocks=payload.get("blocks"))
+
+    async def pause(self, by: UserId, on: bool) -> Answer:  # noqa: FBT001
+        return Answer(text=await decide.pause(self._world, by, on=on))
+
+    async def help(self) -> Answer:
+        payload = messages.help_text()
+        return Answer(text=payload["text"], blocks=payload.get("blocks"))
+
+    async def card(self, case_id: CaseId) -> Payload:
+        return post.card(self._world, await self._world.store.case(case_id))
+
+
+_NAME = re.compile(r"^[\w+=,.@-]{1,64}$")
+
+
+def _parse(query: str) -> tuple[str | None, str]:
+    """Split a name, an ARN or account/name into account (None: the bot's own) and role name."""
+    if query.startswith("arn:"):
+        parts = query.split(":")
+        if len(parts) < 6 or not parts[5].startswith("role/"):
+            raise NotFoundError("That is not the ARN of a role.", "It looks like arn:aws:iam::123456789012:role/Name.")
+        return parts[4], query.rsplit("/", 1)[-1]
+    account, _, name = query.rpartition("/")
+    account = account if re.fullmatch(r"\d{12}", account) else ""
+    if not _NAME.match(name):
+        raise NotFoundError(
+            "That does not look like the name of a role.", "Try `/refine ApplicationRole`, an ARN, or account/name."
+        )
+    return account or None, name
+
+
+def _is(case: Case, name: str, account: str | None) -> bool:
+    return case.role_name.lower() == name.lower() and account in {None, case.account}
+
+
+def _state(case: Case) -> str:
+    if case.state is CaseState.WAITING:
+        return f"A proposal for `{case.role_name}` is waiting for approval."
+    return f"Refine is at work on `{case.role_name}` already."
+
+
+def _nobody() -> Case:
+    from datetime import UTC, datetime
+
+    at = datetime.fromtimestamp(0, UTC)
+    return Case(id=CaseId(""), role_arn="", account="", state=CaseState.NEW, revision=0, opened_at=at, updated_at=at)

@@ -1,0 +1,236 @@
+"""Review and propose: from a click to evidence in the thread, and on to a proposal that people can say yes to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from bot import rules
+from bot.errors import NoEvidenceError, NotAllowedError, NotFoundError, PolicyError, ProofError, RefineError, StaleError
+from bot.flows.ports import Note
+from bot.flows.world import World, files, task_text, thread
+from bot.model import Case, CaseId, CaseState, Evidence, Mode, Proposal, ProposalId, Role, Trim, UserId
+from bot.policy import trim
+from bot.rules import Button, Event
+
+log = structlog.get_logger()
+
+
+async def start_look(world: World, case_id: CaseId, revision: int | None, by: UserId) -> Case:
+    """Begin reading the last accessed report, for the thread."""
+    case = await world.store.case(case_id)
+    await world.allowed(by, Button.REVIEW, case)
+    return await _start(world, case, Event.REVIEW, revision, by, task_text(do="review"))
+
+
+async def start_proposal(
+    world: World,
+    case_id: CaseId,
+    revision: int | None,
+    by: UserId,
+    *,
+    mode: str = "",
+    keep_by_hand: tuple[str, ...] = (),
+    button: Button = Button.PROPOSE,
+) -> Case:
+    """Begin a proposal. Where one waits already, the new one replaces it and its approvals are void."""
+    case = await world.store.case(case_id)
+    await world.allowed(by, button, case)
+    mode = Mode(mode).value if mode else world.settings.refine_mode.value
+    task = task_text(do="propose", mode=mode, keep=sorted(keep_by_hand))
+    return await _start(world, case, Event.PROPOSE, revision, by, task)
+
+
+async def _start(world: World, case: Case, event: Event, revision: int | None, by: UserId, task: str) -> Case:
+    resume = case.resume if case.state is CaseState.WORKING else case.state
+    moved = await world.store.move(
+        case.id,
+        event,
+        by=by,
+        revision=revision,
+        task=task,
+        resume=resume,
+        sentence="",
+        reason="",
+        detail={"task": task},
+    )
+    world.poke()
+    await world.engine.submit("work", moved.id)
+    return moved
+
+
+async def work(world: World, case_id: CaseId) -> None:
+    """Do what a WORKING case is about. May be started any number of times: the row says what is left to do."""
+    case = await world.store.case(case_id)
+    if case.state is not CaseState.WORKING:
+        return
+    task: dict[str, Any] = json.loads(case.task or '{"do": "review"}')
+    try:
+        await _work(world, case, task)
+    except StaleError:
+        # Somebody moved the case while we read (a resolved finding, say): their move stands, ours is void.
+        log.info("work superseded", case=case_id)
+    except NoEvidenceError as error:
+        await _end(world, case, Event.CANNOT_TELL, error, "no_evidence")
+    except (PolicyError, NotAllowedError) as error:
+        await _end(world, case, Event.NOTHING_TO_TRIM, error, "no_proposal")
+    except ProofError as error:
+        log.error("proof failed", case=case_id, error=error.sentence)
+        await _end(world, case, Event.CANNOT_TELL, error, "no_proposal")
+    except RefineError as error:
+        log.warning("work failed", case=case_id, error=error.sentence, code=error.code)
+        await _end(world, case, Event.CANNOT_TELL, error, "no_evidence")
+    except Exception:
+        log.exception("work crashed", case=case_id)
+        error = RefineError(
+            "Something went wrong on our side; nothing was changed.", "Press Retry; the log of Refine tells more."
+        )
+        await _end(world, case, Event.CANNOT_TELL, error, "no_evidence")
+    world.poke()
+
+
+async def _end(world: World, case: Case, event: Event, error: RefineError, name: str) -> None:
+    note = thread(case.id, name, str(case.revision), text=error.say())
+    try:
+        await world.store.move(
+            case.id,
+            event,
+            by=rules.REFINE,
+            revision=case.revision,
+            sentence=error.say(),
+            notes=[note],
+            detail={"error": error.code},
+        )
+    except StaleError:
+        log.info("work superseded", case=case.id)
+
+
+async def _work(world: World, case: Case, task: dict[str, Any]) -> None:
+    try:
+        role = await world.aws.role(case.role_arn)
+    except NotFoundError:
+        raise NotAllowedError("AWS does not know this role any more.", "Nothing is left to trim.") from None
+    proposing = task["do"] == "propose"
+    if proposing:
+        why = rules.off_limits(role, world.guard)
+        if why:
+            raise NotAllowedError(f"Refine makes no proposal for this role: {why}.", _instead(role))
+        if not role.policies:
+            raise NotAllowedError("The role has no permissions policies, so there is nothing to trim.")
+    evidence = await fresh_evidence(world, case, role)
+    settings = world.trim_settings(
+        mode=task.get("mode", ""), keep_by_hand=tuple(task.get("keep", ())), quotas=role.quotas
+    )
+    answer = await asyncio.to_thread(trim, role.policies, evidence, world.catalogue, settings)
+    new_evidence = case.evidence is None or case.evidence.made_at != evidence.made_at
+    notes: list[Note] = []
+    if new_evidence or not proposing:
+        seen = f"{case.revision}"
+        notes += [thread(case.id, "review", seen), files(case.id, "review", seen)]
+    if not proposing:
+        await world.store.move(
+            case.id,
+            Event.REVIEWED,
+            by=rules.REFINE,
+            revision=case.revision,
+            role=role,
+            evidence=evidence,
+            notes=notes,
+            detail={"evidence": evidence.digest()},
+        )
+        return
+    if not answer.changes:
+        await world.store.move(
+            case.id,
+            Event.NOTHING_TO_TRIM,
+            by=rules.REFINE,
+            revision=case.revision,
+            role=role,
+            evidence=evidence,
+            sentence=nothing(answer, settings.mode),
+            notes=[*notes, thread(case.id, "no_proposal", str(case.revision), text=nothing(answer, settings.mode))],
+            detail={"evidence": evidence.digest()},
+        )
+        return
+    if not answer.proof.holds:
+        raise ProofError(
+            "The proof of this proposal failed, so it was thrown away: " + "; ".join(answer.proof.problems[:3]) + ".",
+            "This is a bug in Refine: please report it.",
+        )
+    now = world.clock()
+    proposal = Proposal(
+        id=ProposalId(f"{case.id}-{case.revision}"),
+        case_id=case.id,
+        role=role,
+        evidence=evidence,
+        settings=settings,
+        trim=answer,
+        proposed_by=case.asked_by,
+        proposed_at=now,
+        supersedes=case.proposal.id if case.proposal else None,
+    )
+    rules.plan(proposal, role)  # refuses here, before anybody says yes to what cannot be written
+    for outcome in answer.policies:
+        if outcome.text is not None and outcome.tier:
+            problems = await world.aws.validate(outcome.text)
+            if problems:
+                raise PolicyError(
+                    f"AWS finds fault with the trimmed {outcome.name}: {problems[0]}",
+                    "Propose again in safe mode, or correct the policy by hand.",
+                )
+    await world.store.move(
+        case.id,
+        Event.PROPOSED,
+        by=rules.REFINE,
+        revision=case.revision,
+        asked_by=case.asked_by,
+        role=role,
+        evidence=evidence,
+        proposal=proposal,
+        approvals_needed=world.settings.refine_approvals_needed,
+        until=now + timedelta(hours=world.settings.refine_expiry_hours),
+        notes=[
+            *notes,
+            thread(case.id, "proposal", proposal.id, proposal=proposal.id),
+            files(case.id, "proposal", proposal.id, proposal=proposal.id),
+        ],
+        detail={
+            "proposal": proposal.digest(),
+            "live": proposal.live_digest,
+            "evidence": evidence.digest(),
+            "documents": answer.documents_digest(),
+        },
+    )
+
+
+def _instead(role: Role) -> str:
+    if role.stack:
+        return "Change the stack's template; the review shows what to take out."
+    return "The review still shows what it used."
+
+
+def nothing(answer: Trim, mode: Mode) -> str:
+    """Say why there is no proposal, in one plain sentence with a next step."""
+    hidden = sum(a.kept and a.verdict.value in {"untracked", "unknown", "invisible"} for a in answer.actions)
+    if not answer.granted:
+        return "The role's policies grant nothing, so there is nothing to trim."
+    if hidden and mode is Mode.SAFE:
+        return (
+            f"Nothing to trim in safe mode: of {answer.granted} granted actions, {hidden} cannot be known to be unused "
+            "and the rest are in use. Strict mode would drop what IAM cannot tell about."
+        )
+    return f"Nothing to trim: all {answer.granted} granted actions are in use or kept by your settings."
+
+
+async def fresh_evidence(world: World, case: Case, role: Role) -> Evidence:
+    """Return the case's evidence where it is young enough, else a new report."""
+    age = timedelta(hours=world.settings.refine_max_report_age_hours)
+    old = case.evidence
+    same_policies = case.role is not None and case.role.live_digest() == role.live_digest()
+    if old is not None and same_policies and world.clock() - old.made_at < age:
+        return old
+    return await world.aws.evidence(role)

@@ -1,0 +1,97 @@
+"""What every flow needs, bundled: the ports, the settings, and time and ids as they are passed in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+
+from bot.config import Settings
+from bot.errors import RefineError
+from bot.flows.ports import Aws, Clock, Engine, NewId, Note, Slack, Sleep, Store
+from bot.model import Case, CaseId, Person, Quotas, TrimSettings, UserId
+from bot.policy import Catalogue
+from bot.rules import Button, Guard, Team, may
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    store: Store
+    aws: Aws
+    slack: Slack
+    engine: Engine
+    settings: Settings
+    catalogue: Catalogue
+    clock: Clock
+    new_id: NewId
+    sleep: Sleep
+    own_roles: tuple[str, ...] = ()
+    workspace: str = ""
+    wake: asyncio.Event = field(default_factory=asyncio.Event)  # something waits in the outbox
+
+    @property
+    def guard(self) -> Guard:
+        return Guard(
+            own_roles=self.own_roles,
+            patterns=self.settings.refine_protected_roles,
+            tag=self.settings.refine_protected_tag,
+        )
+
+    def trim_settings(self, *, mode: str = "", keep_by_hand: tuple[str, ...] = (), quotas: Quotas) -> TrimSettings:
+        s = self.settings
+        return TrimSettings(
+            mode=type(s.refine_mode)(mode) if mode else s.refine_mode,
+            window_days=s.refine_window_days,
+            keep=s.refine_keep,
+            keep_by_hand=keep_by_hand,
+            max_report_age_hours=s.refine_max_report_age_hours,
+            refuse=s.refine_refuse,
+            quotas=quotas,
+            now=self.clock(),
+        )
+
+    async def team(self) -> Team:
+        """Return who may approve right now; a user group that cannot be read counts as empty, never as everybody."""
+        approvers: set[UserId] = set()
+        for each in self.settings.refine_approvers:
+            if each.startswith("S"):
+                try:
+                    approvers |= await self.slack.group_members(each)
+                except RefineError:
+                    continue
+            else:
+                approvers.add(UserId(each))
+        return Team(
+            workspace=self.workspace,
+            approvers=frozenset(approvers),
+            needed=self.settings.refine_approvals_needed,
+            four_eyes=self.settings.refine_four_eyes,
+        )
+
+    async def allowed(self, by: UserId, button: Button, case: Case) -> tuple[Person, Team]:
+        """Return person and team where they may press the button.
+
+        Raises:
+            NotAllowedError: they may not.
+        """
+        person = await self.slack.person(by)
+        team = await self.team()
+        may(person, button, case, team)
+        return person, team
+
+    def poke(self) -> None:
+        """Wake the outbox."""
+        self.wake.set()
+
+
+def task_text(**task: object) -> str:
+    return json.dumps(task, sort_keys=True)
+
+
+def thread(case_id: CaseId, name: str, key: str, **args: str) -> Note:
+    """A message for the case's thread; `key` makes it unique within the case and the name."""
+    return Note(kind="thread", name=name, key=f"{name}/{case_id}/{key}", case_id=case_id, args=tuple(args.items()))
+
+
+def files(case_id: CaseId, name: str, key: str, **args: str) -> Note:
+    return Note(kind="files", name=name, key=f"files/{name}/{case_id}/{key}", case_id=case_id, args=tuple(args.items()))

@@ -1,0 +1,105 @@
+"""The operator's commands: run, doctor, manifest, pause."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from bot.config import Settings
+
+_MARKS = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
+
+
+@click.command()
+def run() -> None:
+    """Run the bot until it is told to stop (SIGTERM, Ctrl-C)."""
+    from bot import app
+    from bot.config import read_settings
+
+    asyncio.run(app.run(read_settings()))
+
+
+@click.command()
+def manifest() -> None:
+    """Print the manifest of the Slack app, to paste at api.slack.com/apps."""
+    from bot.messages import manifest as text
+
+    click.echo(text(), nl=False)
+
+
+@click.command()
+def doctor() -> None:
+    """Check tokens, scopes, channel, AWS permissions and analyzers, and say for each what to do."""
+    from bot.config import read_settings
+
+    bad = asyncio.run(_doctor(read_settings()))
+    sys.exit(1 if bad else 0)
+
+
+async def _doctor(settings: Settings) -> int:
+    from datetime import UTC, datetime
+
+    from bot.app import aws_settings
+    from bot.aws import Aws
+    from bot.errors import RefineError
+    from bot.messages.slack import Slack, web_client
+
+    bad = 0
+
+    def say(state: str, what: str, todo: str = "") -> None:
+        nonlocal bad
+        bad += state == "fail"
+        click.echo(f"{_MARKS[state]}  {what}" + (f"\n      → {todo}" if todo and state != "ok" else ""))
+
+    async with web_client(settings.slack_bot_token.get_secret_value(), base_url=settings.slack_api_url) as client:
+        slack = Slack(client, clock=lambda: datetime.now(UTC), sleep=asyncio.sleep)
+        try:
+            app_token = settings.slack_app_token
+            for check in await slack.checks(settings.refine_channel, app_token.get_secret_value() if app_token else ""):
+                say(check.state, check.sentence, check.todo)
+        except RefineError as error:
+            say("fail", error.sentence, error.next_step)
+    if not settings.refine_approvers:
+        say("fail", "Nobody may approve: REFINE_APPROVERS is empty.", "Set it to user or user group ids.")
+    else:
+        say("ok", f"REFINE_APPROVERS names {len(settings.refine_approvers)} people or groups.")
+    try:
+        async with Aws(aws_settings(settings)) as aws:
+            for check in await aws.checks():
+                say(check.state, check.sentence, check.todo)
+    except RefineError as error:
+        say("fail", error.sentence, error.next_step)
+    return bad
+
+
+@click.command()
+@click.option("--off", is_flag=True, help="Lift the pause.")
+def pause(*, off: bool) -> None:
+    """Stop every write of every running replica, at once, until `refine pause --off`."""
+    from bot.config import read_settings
+
+    asyncio.run(_pause(read_settings(), on=not off))
+    click.echo("Refine writes nothing until `refine pause --off`." if not off else "Refine is at work again.")
+
+
+async def _pause(settings: Settings, *, on: bool) -> None:
+    import uuid
+    from datetime import UTC, datetime
+
+    from bot.flows.decide import PAUSED
+    from bot.rules import REFINE
+    from bot.store import Store
+
+    async with Store.open(
+        settings.database_url(),
+        audit_key=settings.audit_key(),
+        clock=lambda: datetime.now(UTC),
+        new_id=lambda: uuid.uuid4().hex,
+        alone=False,
+    ) as store:
+        at = datetime.now(UTC)
+        await store.set_flag(PAUSED, f"from the command line since {at:%Y-%m-%d %H:%M} UTC" if on else "", REFINE)
