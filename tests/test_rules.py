@@ -1,0 +1,469 @@
+"""The rules: the table of states, who may press what, and plans whose inverses bring everything back."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot import rules
+from bot.errors import LostRaceError, NotAllowedError, StaleError
+from bot.model import (
+    Approval,
+    Case,
+    CaseId,
+    CaseState,
+    Change,
+    ChangeId,
+    Evidence,
+    Outcome,
+    Person,
+    PolicyKind,
+    PolicyOutcome,
+    Proof,
+    Proposal,
+    ProposalId,
+    Quotas,
+    Role,
+    RolePolicy,
+    Step,
+    StepKind,
+    Trim,
+    TrimSettings,
+    UserId,
+    permissions_digest,
+)
+from bot.rules import Button, Event, Guard, Permit, Team
+
+AT = datetime(2026, 1, 31, tzinfo=UTC)
+ARN = "arn:aws:iam::123456789012:role/ApplicationRole"
+ANN, BEN, CAT = UserId("UANN"), UserId("UBEN"), UserId("UCAT")
+TEAM = Team(workspace="T1", approvers=frozenset({ANN, BEN}), needed=1, four_eyes=True)
+
+
+def person(user: str, **more: object) -> Person:
+    return Person(id=UserId(user), name=user.lower(), team="T1", **more)
+
+
+def managed(name: str, text: str = "{}", **more: object) -> RolePolicy:
+    fields = {"default_version": "v1", "versions": ("v1",), **more}
+    return RolePolicy(
+        name=name, kind=PolicyKind.CUSTOMER, text=text, arn=f"arn:aws:iam::123456789012:policy/{name}", **fields
+    )
+
+
+def aws_managed(name: str) -> RolePolicy:
+    return RolePolicy(
+        name=name,
+        kind=PolicyKind.AWS,
+        text='{"aws":1}',
+        arn=f"arn:aws:iam::aws:policy/{name}",
+        attachments=40,
+        default_version="v3",
+        versions=("v1", "v2", "v3"),
+    )
+
+
+def inline(name: str, text: str = "{}") -> RolePolicy:
+    return RolePolicy(name=name, kind=PolicyKind.INLINE, text=text)
+
+
+def role(*policies: RolePolicy, **more: object) -> Role:
+    fields = {"path": "/", "name": "ApplicationRole", **more}
+    return Role(
+        arn=ARN,
+        account="123456789012",
+        role_id="AROAX",
+        created_at=AT,
+        trust_text="{}",
+        policies=policies,
+        read_at=AT,
+        **fields,
+    )
+
+
+def outcome(policy: RolePolicy, text: str | None, name: str = "", kind: PolicyKind | None = None) -> PolicyOutcome:
+    return PolicyOutcome(
+        name=name or policy.name,
+        kind=kind or policy.kind,
+        source=policy.key,
+        outcome=Outcome.REMOVED if text is None else Outcome.TRIMMED,
+        tier=1,
+        text=text,
+        characters=len(text or ""),
+    )
+
+
+def proposal(of: Role, *outcomes: PolicyOutcome, by: UserId = CAT, holds: bool = True) -> Proposal:
+    return Proposal(
+        id=ProposalId("p1"),
+        case_id=CaseId("c1"),
+        role=of,
+        evidence=Evidence(services=(), made_at=AT),
+        settings=TrimSettings(now=AT),
+        trim=Trim(
+            policies=outcomes,
+            actions=(),
+            services=(),
+            warnings=(),
+            proof=Proof(no_new_access=holds, nothing_used_lost=holds),
+        ),
+        proposed_by=by,
+        proposed_at=AT,
+    )
+
+
+def case(state: CaseState = CaseState.WAITING, **more: object) -> Case:
+    return Case(
+        id=CaseId("c1"),
+        role_arn=ARN,
+        account="123456789012",
+        state=state,
+        revision=3,
+        opened_at=AT,
+        updated_at=AT,
+        **more,
+    )
+
+
+def yes(of: Proposal, by: UserId = ANN) -> Approval:
+    return Approval(proposal_id=of.id, digest=of.digest(), by=by, at=AT)
+
+
+class Account:
+    """A few lines of IAM: enough to carry out steps and show what is then true."""
+
+    def __init__(self, before: Role) -> None:
+        self.before = before
+        self.attached = {p.arn for p in before.policies if p.arn}
+        self.inline = {p.name: p.text for p in before.policies if not p.arn}
+        self.versions: dict[str, dict[str, str]] = {}
+        self.default: dict[str, str] = {}
+        self.kind: dict[str, PolicyKind] = {}
+        for p in before.policies:
+            if p.arn:
+                self.versions[p.arn] = dict.fromkeys(p.versions, '{"old":1}') | {p.default_version: p.text}
+                self.default[p.arn], self.kind[p.arn] = p.default_version, p.kind
+
+    def policy(self, arn: str) -> RolePolicy | None:
+        if arn not in self.versions:
+            return None
+        return RolePolicy(
+            name=arn.rsplit("/", 1)[-1],
+            kind=self.kind[arn],
+            text=self.versions[arn][self.default[arn]],
+            arn=arn,
+            default_version=self.default[arn],
+            versions=tuple(self.versions[arn]),
+        )
+
+    def role(self) -> Role:
+        policies = [p for a in sorted(self.attached) if (p := self.policy(a))]
+        policies += [inline(n, t) for n, t in sorted(self.inline.items())]
+        return replace(self.before, policies=tuple(policies))
+
+    def do(self, step: Step) -> str:
+        arn = step.policy_arn
+        assert rules.effect(step, self.role(), self.policy(arn)) == "before"
+        made = ""
+        match step.kind:
+            case StepKind.CREATE_POLICY:
+                self.versions[arn], self.default[arn], self.kind[arn] = {"v1": step.text}, "v1", PolicyKind.CUSTOMER
+            case StepKind.CREATE_VERSION:
+                assert self.kind[arn] is PolicyKind.CUSTOMER, "AWS's own policies cannot be changed"
+                assert len(self.versions[arn]) < self.before.quotas.policy_versions
+                made = f"v{max(int(v[1:]) for v in self.versions[arn]) + 1}"
+                self.versions[arn][made], self.default[arn] = step.text, made
+            case StepKind.DELETE_VERSION:
+                assert step.version != self.default[arn]
+                del self.versions[arn][step.version]
+            case StepKind.SET_DEFAULT_VERSION:
+                assert step.version in self.versions[arn]
+                self.default[arn] = step.version
+            case StepKind.ATTACH:
+                self.attached.add(arn)
+                assert len(self.attached) <= self.before.quotas.attached_policies
+            case StepKind.DETACH:
+                self.attached.remove(arn)
+            case StepKind.PUT_INLINE:
+                self.inline[step.policy_name] = step.text
+            case StepKind.DELETE_INLINE:
+                del self.inline[step.policy_name]
+            case StepKind.DELETE_POLICY:
+                assert arn not in self.attached
+                del self.versions[arn]
+        assert rules.effect(step, self.role(), self.policy(arn)) == "after"
+        return made
+
+
+@st.composite
+def proposals(draw: st.DrawFn) -> Proposal:
+    policies: list[RolePolicy] = []
+    outcomes: list[PolicyOutcome] = []
+    for n in range(draw(st.integers(1, 4))):
+        which = draw(st.sampled_from(["own", "full", "shared", "aws", "inline"]))
+        match which:
+            case "own":
+                policy = managed(f"P{n}", f'{{"p":{n}}}')
+            case "full":
+                policy = managed(f"P{n}", f'{{"p":{n}}}', default_version="v4", versions=("v2", "v3", "v4", "v5", "v6"))
+            case "shared":
+                policy = managed(f"P{n}", f'{{"p":{n}}}', attachments=draw(st.integers(1, 3)), boundary_uses=1)
+            case "aws":
+                policy = aws_managed(f"P{n}")
+            case _:
+                policy = inline(f"P{n}", f'{{"p":{n}}}')
+        policies.append(policy)
+        shared = which in {"shared", "aws"}
+        what = draw(st.sampled_from(["keep", "trim", "remove", "split"]))
+        new = f"Refine-ApplicationRole-P{n}" if shared else policy.name
+        kind = PolicyKind.INLINE if which == "inline" else PolicyKind.CUSTOMER
+        match what:
+            case "trim":
+                outcomes.append(outcome(policy, f'{{"new":{n}}}', new, kind))
+            case "remove":
+                outcomes.append(outcome(policy, None))
+            case "split":
+                outcomes.append(outcome(policy, f'{{"new":{n},"part":1}}', new, kind))
+                outcomes.append(outcome(policy, f'{{"new":{n},"part":2}}', f"{new}-2", kind))
+            case _:
+                pass
+    return proposal(role(*policies), *outcomes)
+
+
+@given(proposals(), st.integers(0, 30))
+@settings(deadline=None)
+def test_a_plan_reaches_what_it_promises_and_its_inverse_brings_everything_back(p: Proposal, stop: int) -> None:
+    account = Account(p.role)
+    steps = rules.plan(p, p.role)
+    done = [(step, account.do(step)) for step in steps[: min(stop, len(steps))]]
+    if len(done) == len(steps):
+        assert permissions_digest(account.role().policies) == rules.expected(p.role, steps)
+    for step in rules.undo(done, p.role):
+        account.do(step)
+    assert permissions_digest(account.role().policies) == permissions_digest(p.role.policies)
+    assert all(account.default[x.arn] == x.default_version for x in p.role.policies if x.arn)
+    assert not any("/refine/" in arn for arn in account.versions), "copies that Refine made are gone again"
+
+
+@given(proposals())
+@settings(deadline=None)
+def test_nothing_is_taken_before_everything_new_is_there(p: Proposal) -> None:
+    kinds = [s.kind for s in rules.plan(p, p.role)]
+    takes = [i for i, k in enumerate(kinds) if k in {StepKind.DETACH, StepKind.DELETE_INLINE}]
+    gives = [i for i, k in enumerate(kinds) if k in {StepKind.CREATE_POLICY, StepKind.ATTACH, StepKind.CREATE_VERSION}]
+    assert not takes or not gives or max(gives) < min(takes)
+    assert not {StepKind.DELETE_POLICY, StepKind.SET_DEFAULT_VERSION} & set(kinds)
+
+
+def test_room_is_made_from_the_oldest_version_that_is_not_in_force() -> None:
+    policy = managed("Full", default_version="v2", versions=("v2", "v3", "v4", "v5", "v6"))
+    steps = rules.plan(proposal(role(policy), outcome(policy, '{"n":1}')), role(policy))
+    assert [(s.kind, s.version) for s in steps] == [(StepKind.DELETE_VERSION, "v3"), (StepKind.CREATE_VERSION, "")]
+
+
+def test_a_copy_without_a_free_slot_is_refused_in_plain_words() -> None:
+    policies = [aws_managed(f"A{n}") for n in range(3)]
+    full = role(*policies, quotas=Quotas(attached_policies=3))
+    with pytest.raises(NotAllowedError, match="may have 3 attached policies, and the change would need 4"):
+        rules.plan(proposal(full, outcome(policies[0], "{}", "Copy", PolicyKind.CUSTOMER)), full)
+
+
+def test_a_moved_policy_makes_the_plan_stale() -> None:
+    policy = managed("P")
+    with pytest.raises(StaleError, match="changed since"):
+        rules.plan(proposal(role(policy), outcome(policy, "{}")), role(replace(policy, text="{ }")))
+
+
+# -------------------- states
+
+
+def test_every_state_can_be_left_and_every_button_leads_somewhere() -> None:
+    for state in CaseState:
+        assert any(s is state for s, _ in rules.TRANSITIONS), state
+        assert state in rules.BUTTONS
+    leads = {
+        Button.REVIEW: Event.REVIEW,
+        Button.PROPOSE: Event.PROPOSE,
+        Button.REPLAN: Event.PROPOSE,
+        Button.RETRY: Event.PROPOSE,
+        Button.ADJUST: Event.PROPOSE,
+        Button.APPROVE: Event.APPROVE,
+        Button.DECLINE: Event.DECLINE,
+        Button.ROLL_BACK: Event.ROLL_BACK,
+        Button.GIVE_BACK: Event.ROLL_BACK,
+        Button.ACCEPT: Event.ACCEPT,
+        Button.SNOOZE: Event.SNOOZE,
+        Button.REOPEN: Event.REOPEN,
+    }
+    for state, offered in rules.BUTTONS.items():
+        for button in offered:
+            if button in leads:
+                assert (state, leads[button]) in rules.TRANSITIONS, (state, button)
+
+
+def test_only_an_approval_leads_to_a_write() -> None:
+    assert {k for k, v in rules.TRANSITIONS.items() if v is CaseState.APPLYING} == {(CaseState.WAITING, Event.APPROVED)}
+    assert {k[1] for k, v in rules.TRANSITIONS.items() if v is CaseState.ROLLING_BACK} == {Event.ROLL_BACK}
+
+
+def test_a_late_click_learns_who_was_first() -> None:
+    with pytest.raises(LostRaceError, match=r"<@UBEN> approved the proposal.*00:00 UTC"):
+        rules.after(case(CaseState.APPLYING, asked_by=BEN), Event.DECLINE)
+
+
+def test_a_look_at_an_applied_case_does_not_cost_its_way_back() -> None:
+    looking = case(CaseState.WORKING, resume=CaseState.WATCHING)
+    assert rules.after(looking, Event.REVIEWED) is CaseState.WATCHING
+
+
+# -------------------- people
+
+
+@pytest.mark.parametrize(
+    ("who", "why"),
+    [
+        (person("UANN", deleted=True), "deactivated"),
+        (person("UANN", bot=True), "Bots"),
+        (person("UANN", guest=True), "Guests"),
+        (person("UANN", stranger=True), "another workspace"),
+        (replace(person("UANN"), team="T2"), "another workspace"),
+        (person("UDAN"), "not one of the approvers"),
+        (person("UCAT"), "not one of the approvers"),
+    ],
+)
+def test_who_may_not_approve(who: Person, why: str) -> None:
+    asked = case(proposal=proposal(role(managed("P"))))
+    with pytest.raises(NotAllowedError, match=why):
+        rules.may(who, Button.APPROVE, asked, TEAM)
+
+
+def test_the_proposer_may_not_approve_where_four_eyes_are_asked_for() -> None:
+    asked = case(proposal=proposal(role(managed("P")), by=ANN))
+    with pytest.raises(NotAllowedError, match="somebody else has to approve"):
+        rules.may(person("UANN"), Button.APPROVE, asked, TEAM)
+    rules.may(person("UBEN"), Button.APPROVE, asked, TEAM)
+    rules.may(person("UANN"), Button.APPROVE, asked, replace(TEAM, four_eyes=False))
+
+
+def test_no_approvers_means_nobody() -> None:
+    asked = case(proposal=proposal(role(managed("P"))))
+    for user in ("UANN", "UBEN", "UCAT"):
+        with pytest.raises(NotAllowedError, match="Nobody is set up"):
+            rules.may(person(user), Button.APPROVE, asked, replace(TEAM, approvers=frozenset()))
+
+
+def test_approvals_count_once_a_person_and_only_for_this_very_text() -> None:
+    p = proposal(role(managed("P")))
+    asked = case(proposal=p)
+    two = replace(TEAM, needed=2)
+    assert not rules.enough(asked, [yes(p), yes(p)], two)
+    assert not rules.enough(asked, [yes(p), replace(yes(p, BEN), digest="0" * 64)], two)
+    assert not rules.enough(asked, [yes(p), yes(p, CAT)], two)
+    assert rules.enough(asked, [yes(p), yes(p, BEN)], two)
+    assert not rules.enough(asked, [], replace(TEAM, needed=0))
+
+
+# -------------------- the permit
+
+
+def applied(p: Proposal) -> Change:
+    steps = rules.plan(p, p.role)
+    return Change(
+        id=ChangeId("x1"),
+        case_id=p.case_id,
+        proposal_id=p.id,
+        kind="apply",
+        role_arn=p.role.arn,
+        steps=steps,
+        by=ANN,
+        at=AT,
+        before=p.role,
+        expected=rules.expected(p.role, steps),
+    )
+
+
+def test_a_permit_cannot_be_made_by_hand() -> None:
+    with pytest.raises(NotAllowedError):
+        Permit(change_id=ChangeId("x"), role_arn=ARN, steps=frozenset(), seal=object())
+
+
+POLICY = managed("P", '{"p":1}')
+GOOD = proposal(role(POLICY), outcome(POLICY, '{"n":1}'))
+
+
+@pytest.mark.parametrize(
+    ("change", "prop", "approvals", "live", "guard", "error"),
+    [
+        (applied(GOOD), GOOD, [], GOOD.role, Guard(), NotAllowedError),
+        (applied(GOOD), GOOD, [yes(GOOD, CAT)], GOOD.role, Guard(), NotAllowedError),
+        (applied(GOOD), GOOD, [yes(GOOD)], role(replace(POLICY, text="{}")), Guard(), StaleError),
+        (applied(GOOD), GOOD, [yes(GOOD)], replace(GOOD.role, role_id="AROAY"), Guard(), StaleError),
+        (applied(GOOD), GOOD, [yes(GOOD)], GOOD.role, Guard(patterns=("App*",)), NotAllowedError),
+        (applied(GOOD), GOOD, [yes(GOOD)], GOOD.role, Guard(own_roles=(ARN,)), NotAllowedError),
+        (replace(applied(GOOD), steps=()), GOOD, [yes(GOOD)], GOOD.role, Guard(), NotAllowedError),
+    ],
+)
+def test_no_permit_without_a_fresh_approval_of_this_very_text(change, prop, approvals, live, guard, error) -> None:
+    with pytest.raises(error):
+        rules.permit_apply(change, prop, approvals, live, TEAM, guard, begun=False)
+
+
+def test_a_proof_that_does_not_hold_gives_no_permit() -> None:
+    bad = proposal(role(POLICY), outcome(POLICY, '{"n":1}'), holds=False)
+    with pytest.raises(NotAllowedError, match="proof"):
+        rules.permit_apply(applied(bad), bad, [yes(bad)], bad.role, TEAM, Guard(), begun=False)
+
+
+def test_a_permit_covers_the_steps_of_its_change_and_no_other() -> None:
+    change = applied(GOOD)
+    permit = rules.permit_apply(change, GOOD, [yes(GOOD)], GOOD.role, TEAM, Guard(), begun=False)
+    assert all(permit.covers(s) for s in change.steps)
+    assert not permit.covers(replace(change.steps[0], text='{"more":1}'))
+
+
+def test_a_rollback_over_somebody_elses_edit_is_refused() -> None:
+    change = applied(GOOD)
+    back = replace(change, id=ChangeId("x2"), kind="rollback", steps=rules.undo([(change.steps[0], "v2")], GOOD.role))
+    edited = role(replace(POLICY, text='{"theirs":1}', default_version="v3"))
+    with pytest.raises(StaleError, match="overwrite"):
+        rules.permit_back(back, change, {1: "v2"}, {1}, edited, begun=False)
+
+
+# -------------------- what is never touched
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"path": "/aws-service-role/ecs.amazonaws.com/"}, "service-linked"),
+        ({"path": "/aws-reserved/sso.amazonaws.com/"}, "reserved"),
+        ({"name": "AWSReservedSSO_Admin_1"}, "Identity Center"),
+        ({"name": "OrganizationAccountAccessRole"}, "organization"),
+        ({"name": "AWSControlTowerExecution"}, "Control Tower"),
+        ({"name": "stacksets-exec-1"}, "StackSets"),
+        ({"name": "cdk-hnb659fds-deploy-role"}, "CDK"),
+        ({"tags": (("refine:protected", "true"),)}, "tag"),
+        ({"stack": "shop"}, "stack shop"),
+        ({"name": "prod-api"}, "pattern prod-"),
+    ],
+)
+def test_off_limits(more: dict[str, object], why: str) -> None:
+    assert why in rules.off_limits(role(**more), Guard(patterns=("prod-*",)))
+
+
+def test_an_ordinary_role_may_be_touched() -> None:
+    assert not rules.off_limits(role(tags=(("refine:protected", "false"),)), Guard(patterns=("prod-*",)))
+
+
+def test_off_limit_tables_are_whole() -> None:
+    # Every pair of state and event is either in the table or refused with a sentence: none ends in a traceback.
+    for state, event in itertools.product(CaseState, Event):
+        try:
+            rules.after(case(state), event)
+        except LostRaceError as error:
+            assert error.sentence.startswith("Too late: ")
