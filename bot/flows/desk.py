@@ -1,9 +1,10 @@
-"""The desk: what Slack's surfaces call. It finds the flow, and draws the views; decisions are the flows' and the rules'."""
+"""The desk: what Slack's surfaces call. It finds the flow and draws the views; the flows and the rules decide."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ class Desk:
 
     # -------------------- by name
 
-    async def ask(self, query: str, by: UserId, channel: str) -> Answer:
+    async def ask(self, query: str, by: UserId) -> Answer:
         """`/refine NAME`: open or find the case, start a proposal, and say where to look."""
         world = self._world
         case = await self._find(query, by)
@@ -79,10 +80,8 @@ class Desk:
 
     async def _unknown(self, name: str) -> RefineError:
         names = {c.role_name for c in await self._world.store.cases(limit=1000, light=True)}
-        try:
+        with suppress(RefineError):  # without it, the near matches are those we know ourselves
             names |= {r.name for r in await self._world.aws.roles()}
-        except RefineError:
-            pass  # the near matches are then those we know ourselves
         near = messages.near_matches(name, sorted(names))
         hint = "Did you mean " + " or ".join(f"`{n}`" for n in near) + "?" if near else "Check the spelling."
         return NotFoundError(f"There is no role called {name[:64]!r}.", hint)
@@ -157,8 +156,6 @@ class Desk:
     async def modal(
         self,
         case_id: CaseId,
-        revision: int | None,
-        by: UserId,
         button: Button,
         page: int = 0,
         search: str = "",
@@ -189,17 +186,17 @@ class Desk:
             cases, page=page, total=total, person=person, now=self._world.clock(), counts=counts, state=filter
         )
 
-    async def list(self, by: UserId, text: str = "") -> Answer:
+    async def list(self, text: str = "") -> Answer:
         cases = await self._world.store.cases(search=text.strip(), limit=20)
         payload = messages.list_cases(cases, await self._world.store.counts(), self._world.clock())
         return Answer(text=payload["text"], blocks=payload.get("blocks"))
 
-    async def status(self, by: UserId) -> Answer:
+    async def status(self) -> Answer:
         paused = await self._world.store.flag(decide.PAUSED)
         payload = messages.status(await self._world.store.counts(), paused, self._world.clock())
         return Answer(text=payload["text"], blocks=payload.get("blocks"))
 
-    async def history(self, query: str, by: UserId) -> Answer:
+    async def history(self, query: str) -> Answer:
         account, name = _parse(query.strip())
         cases = [c for c in await self._world.store.cases(search=name, limit=50, light=True) if _is(c, name, account)]
         if not cases:
@@ -208,7 +205,7 @@ class Desk:
         payload = messages.history(entries, cases[0])
         return Answer(text=payload["text"], blocks=payload.get("blocks"))
 
-    async def pause(self, by: UserId, on: bool) -> Answer:  # noqa: FBT001
+    async def pause(self, by: UserId, on: bool) -> Answer:
         return Answer(text=await decide.pause(self._world, by, on=on))
 
     async def help(self) -> Answer:

@@ -219,7 +219,7 @@ async def _run(world: World, change: Change, permit: Permit) -> None:
 
 
 async def _step(world: World, change: Change, permit: Permit, step: Step, *, resumed: bool) -> None:
-    # A started step may have been sent: IAM's reads lag behind its writes, so "not there" is believed only after a wait.
+    # A started step may have been sent. IAM's reads lag behind its writes: "not there" is believed only after a wait.
     seen, policy = await _look(world, change, step, patient=resumed)
     for _ in range(WRITES):
         if seen == "after":
@@ -287,7 +287,8 @@ async def _verify(world: World, change: Change) -> Role:
     role = await _read_until(world, change.role_arn, lambda r: permissions_digest(r.policies) == change.expected)
     if permissions_digest(role.policies) != change.expected:
         raise _NotAsWritten(
-            f"Every write was taken, but reading back shows other policies than were written. In force now: {force(role)}.",
+            "Every write was taken, but reading back shows other policies than were written. "
+            f"In force now: {force(role)}.",
             "Somebody else may be changing the role: look at it before you roll back.",
         )
     return role

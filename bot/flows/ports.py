@@ -1,4 +1,4 @@
-"""What the flows ask of AWS, the store, Slack and the engine: small protocols, so that each stays a stranger to the rest."""
+"""What the flows ask of AWS, the store, Slack and the engine: small protocols, so that each stays a stranger."""
 
 from __future__ import annotations
 

@@ -1,0 +1,9 @@
+"""The policy engine: what to keep, what to drop, why, and the proof. Pure; needs neither AWS nor Slack."""
+
+from bot.policy.catalogue import Catalogue, load_catalogue
+from bot.policy.check import check
+from bot.policy.engine import trim
+from bot.policy.language import parse, size
+from bot.policy.summary import Permits, permits_summary
+
+__all__ = ["Catalogue", "Permits", "check", "load_catalogue", "parse", "permits_summary", "size", "trim"]
