@@ -18,7 +18,7 @@ FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --create-home --home-dir /data refine
 COPY --from=build /opt/refine /opt/refine
 ENV PATH=/opt/refine/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    REFINE_DATA_DIR=/data REFINE_PORT=8080 MPLCONFIGDIR=/data/.matplotlib
+    REFINE_DATA_DIR=/data REFINE_PORT=8080
 USER 10001
 WORKDIR /data
 VOLUME ["/data"]
