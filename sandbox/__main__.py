@@ -1,7 +1,4 @@
-"""The demo: a local AWS, a local Slack with a page for the browser, and the bot, a process of its own.
-
-The bot is told where things are by environment variables alone, as it would be told anywhere.
-"""
+"""The demo: a local AWS, a local Slack with a page for the browser, and the bot, a process of its own."""
 
 from __future__ import annotations
 
@@ -15,80 +12,52 @@ import tempfile
 import webbrowser
 from pathlib import Path
 
-import aiohttp
-
-from sandbox.aws import start as start_aws
-from sandbox.slack import LocalSlack
-
-
-def bot_environment(aws_url: str, slack: LocalSlack, data_dir: Path, **more: str) -> dict[str, str]:
-    """Return the environment of `refine run` against the sandbox; it does not pass on the caller's own AWS settings."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "SLACK_", "REFINE_"))}
-    return {
-        **kept,
-        "AWS_ENDPOINT_URL": aws_url,
-        "AWS_ACCESS_KEY_ID": "AKIASANDBOX000000000",
-        "AWS_SECRET_ACCESS_KEY": "sandbox",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        **slack.bot_environment(),
-        "REFINE_REGIONS": "us-east-1,eu-west-1",
-        "REFINE_EXTERNAL_ID": "refine-sandbox",
-        "REFINE_DATA_DIR": str(data_dir),
-        "REFINE_POLL_SECONDS": "5",
-        "REFINE_SETTLE_SECONDS": "5",
-        "REFINE_PORT": "0",
-        "REFINE_LOG": "text",
-        **more,
-    }
+from sandbox.stage import Stage, stage
 
 
 async def demo(port: int, *, browser: bool) -> int:
+    """Run until Ctrl-C or the bot's end; returns the exit status."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, stop.set)
     with tempfile.TemporaryDirectory(prefix="refine-demo-") as folder:
-        aws = start_aws()
-        slack = LocalSlack()
-        await slack.start(port=port)
-        bot = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bot", "run", env=bot_environment(aws.url, slack, Path(folder))
-        )
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for each in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(each, stop.set)
-        ended = asyncio.create_task(bot.wait())
-        stopped = asyncio.create_task(stop.wait())
+        print("Starting a local AWS, a local Slack and the bot …", flush=True)
         try:
-            if await _first_card(slack, ended, stopped):
-                print(f"\n  Refine's demo is at {slack.url}  (Ctrl-C ends it)\n", flush=True)
-                if browser:
-                    await asyncio.to_thread(webbrowser.open, slack.url)
+            async with stage(Path(folder), port=port) as running:
+                return await _show(running, stop, browser=browser)
+        except (RuntimeError, TimeoutError, OSError) as error:
+            print(f"The demo cannot start: {error or 'the bot is not ready in time'}", file=sys.stderr)
+            return 1
+
+
+async def _show(running: Stage, stop: asyncio.Event, *, browser: bool) -> int:
+    assert running.bot.process is not None
+    ended = asyncio.create_task(running.bot.process.wait())
+    stopped = asyncio.create_task(stop.wait())
+    card = asyncio.create_task(running.slack.until(running.slack.messages, timeout=60))
+    try:
+        await asyncio.wait({ended, stopped, card}, return_when=asyncio.FIRST_COMPLETED)
+        if card.done():
+            card.result()
+            print(f"\n  The first card is up: {running.slack.url}  (Ctrl-C ends the demo)\n", flush=True)
+            if browser and _has_screen():
+                await asyncio.to_thread(webbrowser.open, running.slack.url)
             await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                print(f"The bot ended with status {bot.returncode}: see its log above.", file=sys.stderr)
-                return 1
-            return 0
-        finally:
-            if bot.returncode is None:
-                bot.terminate()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(bot.wait(), 30)
-            if bot.returncode is None:
-                bot.kill()
-            stopped.cancel()
-            await slack.stop()
-            aws.stop()
+        if ended.done():
+            print(f"The bot ended with status {ended.result()}: see its log above.", file=sys.stderr)
+            return 1
+        return 0
+    finally:
+        for task in (ended, stopped, card):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+                await task
 
 
-async def _first_card(slack: LocalSlack, *ends: asyncio.Task[object]) -> bool:
-    async with aiohttp.ClientSession() as session:
-        while not any(e.done() for e in ends):
-            async with session.get(f"{slack.url}/_refine/state") as answer:
-                if any(channel for channel in (await answer.json())["messages"].values()):
-                    return True
-            await asyncio.sleep(0.2)
-    return False
+def _has_screen() -> bool:
+    # Without one, Python would start a browser for terminals, which takes the terminal away from the demo.
+    return sys.platform in {"darwin", "win32"} or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def main() -> None:
