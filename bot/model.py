@@ -87,6 +87,7 @@ class RolePolicy:
     boundary_uses: int = 0  # principals that it bounds
     default_version: str = ""
     versions: tuple[str, ...] = ()  # every version id, the oldest first
+    oldest_text: str = ""  # where no further version fits: the document of the oldest one that is not in force
     version_created_at: datetime | None = None
     path: str = "/"
     description: str = ""
