@@ -1,0 +1,150 @@
+"""The operator's commands over what is stored: audit verify, show and export; export and import of everything."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import IO, TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from bot.model import AuditEntry
+    from bot.store import Store
+
+_PAGE = 500
+
+
+@click.group()
+def audit() -> None:
+    """Verify, read and export the audit log."""
+
+
+@audit.command()
+def verify() -> None:
+    """Check that no entry was changed, removed, inserted or moved; exit status 1 names the first that was."""
+
+    async def work() -> tuple[int | None, int]:
+        async with _open() as store:
+            return await store.verify_audit(), await _last(store)
+
+    broken, last = asyncio.run(work())
+    if broken is None:
+        click.echo(f"The audit log is whole: {last} entries.")
+        return
+    click.echo(
+        f"The audit log is broken from entry {broken} on: it was changed, or REFINE_AUDIT_KEY is not the key of old."
+    )
+    sys.exit(1)
+
+
+@audit.command()
+@click.option("--role", default="", help="Only what concerns roles with this in their ARN.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="How many entries at most.")
+def show(*, role: str, limit: int) -> None:
+    """Print the newest entries, the oldest of them first."""
+
+    async def work() -> None:
+        async with _open() as store:
+            names = {c.id: c.role_name for c in await store.cases(search=role, limit=100_000, light=True)}
+            wanted = list(names) if role else [None]
+            entries = [e for case_id in wanted for e in await store.history(case_id, limit=limit)]
+        for e in sorted(entries, key=lambda e: e.seq)[-limit:]:
+            name = names.get(e.case_id, "-") if e.case_id else "-"
+            detail = " ".join(f"{k}={v}" for k, v in e.detail)
+            click.echo(f"{e.seq}  {e.at:%Y-%m-%d %H:%M:%S}Z  {e.who}  {e.what}  {name}  {detail}")
+
+    asyncio.run(work())
+
+
+@audit.command("export")
+@click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
+def export_audit(*, form: str) -> None:
+    """Write the whole audit log to standard output, the oldest entry first.
+
+    The mac of an entry is HMAC-SHA256 with the audit key over `previous mac|seq|body`, where body is the JSON object of
+    at, case, detail, what and who, with sorted keys, in ASCII and without spaces.
+    """
+
+    async def work() -> None:
+        table = csv.writer(sys.stdout)
+        if form == "csv":
+            table.writerow(["seq", "at", "who", "what", "case", "detail", "mac"])
+        async with _open() as store:
+            async for e in _all(store):
+                detail = dict(e.detail)
+                if form == "csv":
+                    table.writerow([e.seq, e.at.isoformat(), e.who, e.what, e.case_id or "", json.dumps(detail), e.mac])
+                    continue
+                fields = {"seq": e.seq, "at": e.at.isoformat(), "who": e.who, "what": e.what, "case": e.case_id}
+                click.echo(json.dumps({**fields, "detail": detail, "mac": e.mac}))
+
+    asyncio.run(work())
+
+
+@click.command()
+@click.argument("file", type=click.File("w", encoding="utf-8", atomic=True))
+def export(*, file: IO[str]) -> None:
+    """Write everything that is stored to FILE (- for standard output) as JSON lines, while the bot runs or not."""
+
+    async def work() -> None:
+        async with _open() as store:
+            async for line in store.dump():
+                file.write(line + "\n")
+
+    asyncio.run(work())
+
+
+@click.command("import")
+@click.argument("file", type=click.File("r", encoding="utf-8"))
+def import_(*, file: IO[str]) -> None:
+    """Fill an empty database with what `refine export` wrote to FILE (- for standard input).
+
+    Bring the audit key along: the log verifies only with the key that wrote it.
+    """
+
+    async def work() -> tuple[int, int | None]:
+        async with _open(alone=True) as store:
+            return await store.load(file), await store.verify_audit()
+
+    rows, broken = asyncio.run(work())
+    click.echo(f"Imported {rows} rows.")
+    if broken is not None:
+        click.echo(
+            f"The audit log does not verify from entry {broken} on: set REFINE_AUDIT_KEY to the key that wrote it.",
+            err=True,
+        )
+        sys.exit(1)
+
+
+def _open(*, alone: bool = False) -> AbstractAsyncContextManager[Store]:
+    import uuid
+    from datetime import UTC, datetime
+
+    from bot.config import read_settings
+    from bot.store import Store
+
+    settings = read_settings()
+    return Store.open(
+        settings.database_url(),
+        audit_key=settings.audit_key(),
+        clock=lambda: datetime.now(UTC),
+        new_id=lambda: uuid.uuid4().hex[:12],
+        alone=alone,
+    )
+
+
+async def _last(store: Store) -> int:
+    newest = await store.history(None, limit=1)
+    return newest[0].seq if newest else 0
+
+
+async def _all(store: Store) -> AsyncIterator[AuditEntry]:
+    for start in range(0, await _last(store), _PAGE):
+        for entry in reversed(await store.history(None, limit=_PAGE, before_seq=start + _PAGE + 1)):
+            if entry.seq > start:
+                yield entry

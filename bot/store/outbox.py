@@ -1,0 +1,155 @@
+"""The outbox's rows: what is to be said, queued in the transaction that made it true.
+
+A case's messages keep their order: only the first that waits is handed out, and nothing goes to a thread before its
+card is there. A card has one row for ever, so that any number of changes between two draws are one redraw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.model import CaseId
+from bot.store.codec import decode, encode
+from bot.store.schema import cases, outbox
+
+CARD = "card"
+THREAD = ("thread", "files")
+Args = tuple[tuple[str, str], ...]
+
+
+class Note(Protocol):
+    """What is asked to be said; see `flows.ports.Note`."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def case_id(self) -> CaseId | None: ...
+    @property
+    def args(self) -> Args: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A note that waits to be sent."""
+
+    id: int
+    kind: str
+    name: str
+    key: str
+    case_id: CaseId | None
+    args: Args
+    tries: int
+    in_doubt: bool  # an earlier try may have reached Slack
+
+
+async def queue(connection: AsyncConnection, now: datetime, notes: Iterable[Note]) -> None:
+    """Queue notes; a key that was queued before is passed over, except a card's, which is drawn once more."""
+    for note in notes:
+        if note.kind == CARD and note.case_id is not None:
+            await redraw(connection, now, note.case_id)
+        elif await connection.scalar(sa.select(outbox.c.id).where(outbox.c.key == note.key)) is None:
+            await _insert(connection, now, note.kind, note.name, note.key, note.case_id, note.args)
+
+
+async def redraw(connection: AsyncConnection, now: datetime, case_id: CaseId, *, make: bool = True) -> None:
+    """Ask for the case's card to be drawn (again); without `make` only where it has or awaits one."""
+    key = f"card/{case_id}"
+    waiting = outbox.c.state == "waiting"
+    row = await connection.execute(
+        sa.update(outbox)
+        .where(outbox.c.key == key)
+        .values(
+            again=waiting,  # it may be on its way to Slack as it was before
+            state="waiting",
+            due_at=sa.case((waiting, outbox.c.due_at), else_=now),
+            tries=sa.case((waiting, outbox.c.tries), else_=0),
+        )
+    )
+    if row.rowcount == 0 and make:
+        await _insert(connection, now, CARD, CARD, key, case_id, ())
+
+
+async def _insert(
+    connection: AsyncConnection, now: datetime, kind: str, name: str, key: str, case_id: CaseId | None, args: Args
+) -> None:
+    await connection.execute(
+        sa.insert(outbox).values(
+            key=key,
+            kind=kind,
+            name=name,
+            case_id=case_id,
+            args=encode(args),
+            state="waiting",
+            due_at=now,
+            tries=0,
+            in_doubt=False,
+            again=False,
+            why="",
+            channel="",
+            ts="",
+        )
+    )
+
+
+def due(now: datetime, limit: int) -> sa.Select[Any]:
+    """Select what may be sent now: the first note of each case that waits, the longest due first."""
+    earlier = outbox.alias()
+    return (
+        sa.select(outbox)
+        .outerjoin(cases, cases.c.id == outbox.c.case_id)
+        .where(
+            outbox.c.state == "waiting",
+            outbox.c.due_at <= now,
+            ~sa.exists().where(
+                earlier.c.state == "waiting", earlier.c.case_id == outbox.c.case_id, earlier.c.id < outbox.c.id
+            ),
+            outbox.c.kind.not_in(THREAD) | (cases.c.thread_ts != ""),
+        )
+        .order_by(outbox.c.due_at, outbox.c.id)
+        .limit(limit)
+    )
+
+
+async def hand_out(connection: AsyncConnection, ids: Sequence[int]) -> None:
+    """Note that the cards are drawn from now on: a change after this asks for one more draw."""
+    await connection.execute(sa.update(outbox).where(outbox.c.id.in_(ids)).values(again=False))
+
+
+async def done(connection: AsyncConnection, now: datetime, item_id: int, state: str, **values: Any) -> None:
+    """Close a note as sent or dead; a card that moved on meanwhile waits for its next draw instead."""
+    moved = outbox.c.again
+    await connection.execute(
+        sa.update(outbox)
+        .where(outbox.c.id == item_id)
+        .values(
+            state=sa.case((moved, "waiting"), else_=state),
+            due_at=sa.case((moved, now), else_=outbox.c.due_at),
+            again=False,
+            in_doubt=False,
+            tries=0,
+            **values,
+        )
+    )
+
+
+def item(row: Any) -> Item:
+    return Item(
+        id=row.id,
+        kind=row.kind,
+        name=row.name,
+        key=row.key,
+        case_id=row.case_id,
+        args=decode(Args, row.args),
+        tries=row.tries,
+        in_doubt=row.in_doubt,
+    )

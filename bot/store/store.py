@@ -1,0 +1,732 @@
+"""The store: every fact that matters, each change of state in one transaction with its audit entry and its messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import wraps
+from typing import Any, Final, ParamSpec, Self, TypeVar, cast
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from bot import rules
+from bot.errors import LostRaceError, NotAllowedError, NotFoundError, StaleError
+from bot.model import (
+    Approval,
+    AuditEntry,
+    Case,
+    CaseId,
+    CaseState,
+    Change,
+    ChangeId,
+    Finding,
+    Proposal,
+    ProposalId,
+    Role,
+    Step,
+    StepState,
+    UserId,
+)
+from bot.rules import Event, Team
+from bot.store import audit, database, dump, outbox, rows
+from bot.store.codec import encode
+from bot.store.schema import approvals, cases, changes, flags, journal, kv, proposals
+from bot.store.schema import audit as audit_table
+from bot.store.schema import outbox as outbox_table
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+# What `move` may set beside the state: fields of Case.
+_UPDATES: Final = frozenset(
+    {
+        "role",
+        "evidence",
+        "proposal",
+        "approvals_needed",
+        "asked_by",
+        "reason",
+        "sentence",
+        "until",
+        "resume",
+        "task",
+    }
+)
+_PRESS_AGAIN: Final = "Press the button on the card as it is now."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEntry:
+    """A step of a change, how far it got, and the version id that it made."""
+
+    step: Step
+    state: StepState
+    made: str
+
+
+def _whole(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Let a method that has begun come to its end when its caller is cancelled; the caller waits for it, then goes.
+
+    A cancelled call would leave its connection, and with it SQLite's one write lock, to the garbage collector.
+    """
+
+    @wraps(method)
+    async def call(*args: P.args, **options: P.kwargs) -> T:
+        store = cast("Store", args[0])
+        task = asyncio.create_task(method(*args, **options))
+        store.calls.add(task)
+        task.add_done_callback(store.over)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task])
+            raise
+
+    return call
+
+
+class Store:
+    """Everything that Refine remembers. Made by `open`.
+
+    Methods raise StoreError where the database is away, full or locked, and then nothing was recorded; NotFoundError
+    for an id that is not there; LostRaceError, with a sentence saying who was first, for whoever comes second.
+    """
+
+    def __init__(
+        self, engine: AsyncEngine, audit_key: bytes, clock: Callable[[], datetime], new_id: Callable[[], str]
+    ) -> None:
+        self._engine = engine
+        self._writer = engine.execution_options(**{database.WRITE: True})
+        self._turn = asyncio.Lock()  # SQLite has one writer: waiting here is cheaper and fairer than its busy loop
+        self._key = audit_key
+        self._clock = clock
+        self._new_id = new_id
+        self.calls: set[asyncio.Task[Any]] = set()  # under way
+        self._rows = rows.Rows()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        url: str,
+        *,
+        audit_key: bytes,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], str],
+        alone: bool = True,
+        patience: float = 30.0,
+    ) -> AsyncIterator[Self]:
+        """Open the database of `url`, made or migrated where needed; see `database.connected`."""
+        async with database.connected(url, alone=alone, patience=patience) as engine:
+            store = cls(engine, audit_key, clock, new_id)
+            try:
+                yield store
+            finally:
+                if store.calls:  # their callers did not wait
+                    await asyncio.wait(store.calls)
+
+    def over(self, call: asyncio.Task[Any]) -> None:
+        self.calls.discard(call)
+        if not call.cancelled():
+            call.exception()  # whoever was cancelled does not want it, and it is no news to the event loop
+
+    @asynccontextmanager
+    async def _read(self) -> AsyncIterator[AsyncConnection]:
+        with database.errors():
+            async with self._engine.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def _write(self) -> AsyncIterator[AsyncConnection]:
+        with database.errors():
+            async with self._turn, self._writer.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def _audited(self) -> AsyncIterator[tuple[AsyncConnection, audit.Chain]]:
+        async with self._write() as connection:
+            yield connection, await audit.Chain.hold(connection, self._key)
+
+    # -------------------- cases
+
+    @_whole
+    async def case(
+        self, case_id: CaseId, *, proposal_id: ProposalId | None = None, change_id: ChangeId | None = None
+    ) -> Case:
+        """Return the case, with an older proposal or change of its own instead of the latest where one is named."""
+        async with self._read() as connection:
+            return await self._rows.case(connection, case_id, proposal_id=proposal_id, change_id=change_id)
+
+    @_whole
+    async def case_of_role(self, role_arn: str) -> Case | None:
+        async with self._read() as connection:
+            return await self._rows.case_of_role(connection, role_arn)
+
+    @_whole
+    async def cases(
+        self,
+        states: Collection[CaseState] | None = None,
+        search: str = "",
+        limit: int = 50,
+        offset: int = 0,
+        *,
+        light: bool = False,
+    ) -> tuple[Case, ...]:
+        """Return a page of cases, the one that moved last first.
+
+        Args:
+            states: only cases in one of these.
+            search: only cases with this in the role's ARN (so in its name or account too), in upper or lower case;
+                roles of exactly that name come first.
+            limit: most cases to return.
+            offset: how many to pass over.
+            light: for lists: without role, evidence, proposal, approvals and change.
+        """
+        order: list[Any] = [cases.c.updated_at.desc(), cases.c.id]
+        wanted = rows.columns(light=light)
+        if states is not None:
+            wanted = wanted.where(cases.c.state.in_([s.value for s in states]))
+        if search:
+            wanted = wanted.where(cases.c.role_arn.icontains(search, autoescape=True))
+            order.insert(0, cases.c.role_arn.iendswith(f"/{search}", autoescape=True).desc())
+        async with self._read() as connection:
+            page = (await connection.execute(wanted.order_by(*order).limit(limit).offset(offset))).all()
+            return await self._rows.cases(connection, page, light=light)
+
+    @_whole
+    async def counts(self) -> Mapping[CaseState, int]:
+        """Return how many cases are in each state; every state is there."""
+        async with self._read() as connection:
+            found = {
+                CaseState(state): number
+                for state, number in await connection.execute(
+                    sa.select(cases.c.state, sa.func.count()).group_by(cases.c.state)
+                )
+            }
+        return {state: found.get(state, 0) for state in CaseState}
+
+    @_whole
+    async def open_case(
+        self,
+        *,
+        role_arn: str,
+        account: str,
+        findings: Sequence[Finding] = (),
+        role: Role | None = None,
+        by: UserId,
+        card: bool = True,
+        channel: str,
+    ) -> tuple[Case, bool]:
+        """Return the role's case and whether it was made just now: there is one for each ARN, whoever asks first."""
+        async with self._audited() as (connection, chain):
+            known = await self._rows.case_of_role(connection, role_arn)
+            if known is not None:
+                return known, False
+            now = self._clock()
+            case = Case(
+                id=CaseId(self._new_id()),
+                role_arn=role_arn,
+                account=account,
+                state=CaseState.NEW,
+                revision=1,
+                opened_at=now,
+                updated_at=now,
+                findings=tuple(findings),
+                role=role,
+                channel=channel,
+                asked_by=by,
+            )
+            await connection.execute(
+                sa.insert(cases).values(
+                    id=case.id,
+                    role_arn=role_arn,
+                    account=account,
+                    opened_at=now,
+                    channel=channel,
+                    thread_ts="",
+                    **rows.values(
+                        state=case.state,
+                        revision=1,
+                        updated_at=now,
+                        findings=case.findings,
+                        role=role,
+                        evidence=None,
+                        approvals_needed=case.approvals_needed,
+                        asked_by=by,
+                        reason="",
+                        sentence="",
+                        task="",
+                    ),
+                )
+            )
+            await chain.append(now, by, "opened", case.id, {"role": role_arn, "findings": str(len(case.findings))})
+            if card:
+                await outbox.redraw(connection, now, case.id)
+            return case, True
+
+    @_whole
+    async def set_findings(self, case_id: CaseId, findings: Sequence[Finding], by: UserId) -> Case:
+        """Note which findings the case has now. Its state and its revision stay: the buttons on its card stay good."""
+        async with self._audited() as (connection, chain):
+            case = replace(await self._rows.case(connection, case_id), findings=tuple(findings))
+            await connection.execute(
+                sa.update(cases).where(cases.c.id == case_id).values(**rows.values(findings=case.findings))
+            )
+            now = self._clock()
+            await chain.append(now, by, "findings", case_id, {"findings": " ".join(f.id for f in findings)})
+            await outbox.redraw(connection, now, case_id, make=False)
+            return case
+
+    @_whole
+    async def move(
+        self,
+        case_id: CaseId,
+        event: Event,
+        *,
+        by: UserId,
+        revision: int | None = None,
+        detail: Mapping[str, str] | None = None,
+        notes: Sequence[outbox.Note] = (),
+        **updates: Any,
+    ) -> Case:
+        """Let an event happen to a case, and return the case after it.
+
+        Args:
+            case_id: the case.
+            event: what happens; `rules.after` says which state follows.
+            by: who did it; they are `asked_by` from now on, unless `updates` names another.
+            revision: what the case must be at; None: whatever it is at.
+            detail: more for the audit entry.
+            notes: what to say about it, after the card is drawn anew.
+            updates: fields of the case to set; a proposal is stored, and has no approvals yet.
+
+        Raises:
+            LostRaceError: the case moved on since `revision`, or its state does not take the event.
+        """
+        new: Proposal | None = updates.get("proposal")
+        body = await asyncio.to_thread(encode, new) if new is not None else ""  # large: not with the database held
+        async with self._audited() as (connection, chain):
+            case = await self._rows.case(connection, case_id)
+            if revision is not None and revision != case.revision:
+                raise LostRaceError(rules.already(case), _PRESS_AGAIN)
+            if new is not None:
+                await connection.execute(
+                    sa.insert(proposals).values(
+                        id=new.id, case_id=case_id, revision=case.revision + 1, digest=new.digest(), body=body
+                    )
+                )
+            return await self._move(connection, chain, case, event, by, detail or {}, notes, updates)
+
+    async def _move(
+        self,
+        connection: AsyncConnection,
+        chain: audit.Chain,
+        case: Case,
+        event: Event,
+        by: UserId,
+        detail: Mapping[str, str],
+        notes: Sequence[outbox.Note],
+        updates: Mapping[str, Any],
+    ) -> Case:
+        unknown = updates.keys() - _UPDATES
+        if unknown:
+            raise TypeError(f"move() cannot set {', '.join(sorted(unknown))}")
+        state = rules.after(case, event)
+        now = self._clock()
+        new: dict[str, Any] = {
+            "asked_by": by,
+            **updates,
+            "state": state,
+            "revision": case.revision + 1,
+            "updated_at": now,
+        }
+        moved = replace(case, **new)
+        if "proposal" in new:
+            proposal: Proposal | None = new.pop("proposal")
+            new["proposal_id"] = proposal.id if proposal else None
+            moved = replace(moved, approvals=())
+        same = (cases.c.id == case.id) & (cases.c.revision == case.revision)
+        row = await connection.execute(sa.update(cases).where(same).values(**rows.values(**new)))
+        if row.rowcount != 1:
+            raise LostRaceError(rules.already(case), _PRESS_AGAIN)
+        if case.state in _WRITING and state not in _WRITING:
+            # A change is under way only while its case is: whatever ended the one ended the other.
+            await connection.execute(
+                sa.update(changes)
+                .where(changes.c.case_id == case.id, changes.c.outcome == "")
+                .values(outcome=event.value)
+            )
+        await chain.append(
+            now,
+            by,
+            event.value,
+            case.id,
+            {"from": case.state.value, "to": state.value, "revision": str(moved.revision), **detail},
+        )
+        # A case that nobody was shown needs no card to say that it is over.
+        await outbox.redraw(connection, now, case.id, make=event is not Event.RESOLVE)
+        await outbox.queue(connection, now, notes)
+        return moved
+
+    @_whole
+    async def approve(
+        self,
+        case_id: CaseId,
+        revision: int | None,
+        approval: Approval,
+        *,
+        team: Team,
+        notes: Sequence[outbox.Note] = (),
+    ) -> Case:
+        """Count a person's yes to the waiting proposal; the last one needed moves the case on to APPLYING.
+
+        A click counts on any card that showed this proposal: another approver's yes moves the revision, not the text.
+
+        Raises:
+            LostRaceError: somebody decided otherwise, or proposed anew, before.
+            StaleError: the approval is of another text.
+            NotAllowedError: the person said yes already.
+        """
+        async with self._audited() as (connection, chain):
+            case = await self._rows.case(connection, case_id)
+            rules.after(case, Event.APPROVE)
+            if case.proposal is None:
+                raise StaleError("There is no proposal waiting for approval here.", _PRESS_AGAIN)
+            shown_since = await connection.scalar(
+                sa.select(proposals.c.revision).where(proposals.c.id == case.proposal.id)
+            )
+            if revision is not None and not (shown_since or 0) <= revision <= case.revision:
+                raise LostRaceError(rules.already(case), _PRESS_AGAIN)
+            if (approval.proposal_id, approval.digest) != (case.proposal.id, case.proposal.digest()):
+                raise StaleError("The proposal is not the one that was approved.", "Look at the one on the card.")
+            if any(a.by == approval.by for a in case.approvals):
+                raise NotAllowedError(
+                    "You have approved this proposal already.", "Another approver has to approve it too."
+                )
+            await connection.execute(
+                sa.insert(approvals).values(
+                    proposal_id=approval.proposal_id,
+                    who=approval.by,
+                    digest=approval.digest,
+                    at=approval.at,
+                    reason=approval.reason,
+                )
+            )
+            case = replace(case, approvals=(*case.approvals, approval))
+            event = Event.APPROVED if rules.enough(case, case.approvals, team) else Event.APPROVE
+            return await self._move(
+                connection,
+                chain,
+                case,
+                event,
+                approval.by,
+                {"proposal": approval.digest, "reason": approval.reason, "approvals": str(len(case.approvals))},
+                notes,
+                {},
+            )
+
+    # -------------------- changes
+
+    @_whole
+    async def begin(self, change: Change) -> Change:
+        """Put a change and its planned steps on disk, and return it; where its id is there, what is there.
+
+        Raises:
+            LostRaceError: another change of the case is under way (a rollback may begin over the one that it undoes),
+                or the case is neither being applied nor rolled back.
+        """
+        async with self._audited() as (connection, chain):
+            stored = await rows.change(connection, change.id)
+            if stored is not None:
+                return stored
+            case = await self._rows.case(connection, change.case_id)
+            other = await connection.scalar(
+                sa.select(changes.c.id).where(
+                    changes.c.case_id == change.case_id,
+                    changes.c.outcome == "",
+                    changes.c.id != (change.undoes or ""),
+                )
+            )
+            if other is not None:
+                raise LostRaceError("Another change of this role is under way.", "The card shows where it stands now.")
+            if case.state not in _WRITING:
+                raise LostRaceError(rules.already(case), "The card shows where it stands now.")
+            now = self._clock()
+            await connection.execute(
+                sa.insert(changes).values(
+                    id=change.id,
+                    case_id=change.case_id,
+                    kind=change.kind,
+                    at=change.at,
+                    body=encode(change),
+                    outcome="",
+                )
+            )
+            if change.steps:
+                await connection.execute(
+                    sa.insert(journal),
+                    [
+                        {
+                            "change_id": change.id,
+                            "number": s.number,
+                            "state": StepState.PLANNED.value,
+                            "made": "",
+                            "at": now,
+                        }
+                        for s in change.steps
+                    ],
+                )
+            await connection.execute(sa.update(cases).where(cases.c.id == case.id).values(change_id=change.id))
+            await chain.append(
+                now,
+                change.by,
+                "begun",
+                case.id,
+                {
+                    "change": change.id,
+                    "kind": change.kind,
+                    "proposal": change.proposal_id,
+                    "steps": str(len(change.steps)),
+                    "live": change.before.live_digest(),
+                    "permissions": change.expected,
+                },
+            )
+            await outbox.redraw(connection, now, case.id)
+            return change
+
+    @_whole
+    async def change(self, change_id: ChangeId) -> Change:
+        async with self._read() as connection:
+            return _there(await rows.change(connection, change_id), "change")
+
+    @_whole
+    async def journal(self, change_id: ChangeId) -> tuple[JournalEntry, ...]:
+        """Return the change's steps in their order."""
+        async with self._read() as connection:
+            change = _there(await rows.change(connection, change_id), "change")
+            lines = await connection.execute(sa.select(journal).where(journal.c.change_id == change_id))
+            at = {line.number: line for line in lines}
+        return tuple(
+            JournalEntry(step=s, state=StepState(at[s.number].state), made=at[s.number].made) for s in change.steps
+        )
+
+    @_whole
+    async def mark(self, change_id: ChangeId, number: int, state: StepState, made: str = "") -> None:
+        """Note how far a step got, and the version id that it made. Done and undone steps are audited."""
+        async with self._audited() as (connection, chain):
+            change = _there(await rows.change(connection, change_id), "change")
+            step = _there(next((s for s in change.steps if s.number == number), None), "step")
+            now = self._clock()
+            await connection.execute(
+                sa.update(journal)
+                .where(journal.c.change_id == change_id, journal.c.number == number)
+                .values(state=state.value, made=made, at=now)
+            )
+            if state in (StepState.DONE, StepState.UNDONE):
+                await chain.append(
+                    now,
+                    rules.REFINE,
+                    f"step_{state.value}",
+                    change.case_id,
+                    {
+                        "change": change_id,
+                        "step": str(number),
+                        "kind": step.kind.value,
+                        "policy": step.policy_arn or step.policy_name,
+                        "version": made or step.version,
+                    },
+                )
+                await outbox.redraw(connection, now, change.case_id)
+
+    @_whole
+    async def finish(self, change_id: ChangeId, outcome: str) -> None:
+        """Note how a change ended; from now on another may begin."""
+        async with self._audited() as (connection, chain):
+            change = _there(await rows.change(connection, change_id), "change")
+            row = await connection.execute(
+                sa.update(changes)
+                .where(changes.c.id == change_id, changes.c.outcome != outcome)
+                .values(outcome=outcome)
+            )
+            if row.rowcount:
+                await chain.append(
+                    self._clock(),
+                    rules.REFINE,
+                    "finished",
+                    change.case_id,
+                    {"change": change_id, "kind": change.kind, "outcome": outcome},
+                )
+
+    @_whole
+    async def changes_since(self, since: datetime) -> int:
+        """Return how many changes began to be applied since; rollbacks are not counted."""
+        async with self._read() as connection:
+            number = await connection.scalar(
+                sa.select(sa.func.count()).where(changes.c.kind == "apply", changes.c.at >= since)
+            )
+        return number or 0
+
+    # -------------------- the outbox
+
+    @_whole
+    async def due(self, now: datetime, limit: int = 20) -> tuple[outbox.Item, ...]:
+        """Return what may be sent now: at most one note of each case, the longest due first."""
+        async with self._read() as connection:
+            waiting = (await connection.execute(outbox.due(now, limit))).all()
+        moved = [row.id for row in waiting if row.again]
+        if moved:
+            async with self._write() as connection:
+                await outbox.hand_out(connection, moved)
+        return tuple(outbox.item(row) for row in waiting)
+
+    @_whole
+    async def queue(self, notes: Sequence[outbox.Note]) -> None:
+        """Queue notes, each key once for ever; a card is drawn once more."""
+        async with self._write() as connection:
+            await outbox.queue(connection, self._clock(), notes)
+
+    @_whole
+    async def sending(self, item_id: int) -> None:
+        """Note, before the post, that Slack may have it from now on."""
+        await self._item(item_id, in_doubt=True)
+
+    @_whole
+    async def sent(self, item_id: int, channel: str, ts: str) -> None:
+        """Note where it is in Slack. A case's first card is bound to the case at the same moment."""
+        async with self._write() as connection:
+            await outbox.done(connection, self._clock(), item_id, "sent", channel=channel, ts=ts, why="")
+            row = (await connection.execute(sa.select(outbox_table).where(outbox_table.c.id == item_id))).one_or_none()
+            if row is not None and row.kind == outbox.CARD and ts:
+                await connection.execute(
+                    sa.update(cases)
+                    .where(cases.c.id == row.case_id, cases.c.thread_ts == "")
+                    .values(channel=channel, thread_ts=ts)
+                )
+
+    @_whole
+    async def later(self, item_id: int, at: datetime, why: str) -> None:
+        """Try again at that time; the case's later notes wait for it."""
+        await self._item(item_id, due_at=at, why=why, tries=outbox_table.c.tries + 1)
+
+    @_whole
+    async def dead(self, item_id: int, why: str) -> None:
+        """Give up on a note; the case's later notes go on. A card is tried again when its case moves."""
+        async with self._write() as connection:
+            await outbox.done(connection, self._clock(), item_id, "dead", why=why)
+
+    async def _item(self, item_id: int, **values: Any) -> None:
+        async with self._write() as connection:
+            await connection.execute(sa.update(outbox_table).where(outbox_table.c.id == item_id).values(**values))
+
+    @_whole
+    async def message(self, key: str) -> tuple[str, str] | None:
+        """Return channel and time stamp of the note with that key, once it was sent."""
+        async with self._read() as connection:
+            row = (
+                await connection.execute(
+                    sa.select(outbox_table.c.channel, outbox_table.c.ts).where(
+                        outbox_table.c.key == key, outbox_table.c.ts != ""
+                    )
+                )
+            ).one_or_none()
+        return (row.channel, row.ts) if row is not None else None
+
+    @_whole
+    async def bind_card(self, case_id: CaseId, channel: str, ts: str) -> None:
+        """Note which message is the case's card, and so which thread is its own."""
+        async with self._write() as connection:
+            await connection.execute(
+                sa.update(cases).where(cases.c.id == case_id).values(channel=channel, thread_ts=ts)
+            )
+
+    # -------------------- flags, notes to self, audit
+
+    @_whole
+    async def flag(self, name: str) -> str:
+        """Return the value of a flag that people set; empty where it is not set."""
+        async with self._read() as connection:
+            return await connection.scalar(sa.select(flags.c.value).where(flags.c.name == name)) or ""
+
+    @_whole
+    async def set_flag(self, name: str, value: str, by: UserId) -> None:
+        async with self._audited() as (connection, chain):
+            await _put(connection, flags.c.name, name, value)
+            await chain.append(self._clock(), by, "flag", None, {"name": name, "value": value})
+
+    @_whole
+    async def remember(self, key: str, value: str) -> None:
+        async with self._write() as connection:
+            await _put(connection, kv.c.key, key, value)
+
+    @_whole
+    async def recall(self, key: str) -> str:
+        """Return what was remembered under the key; empty where nothing was."""
+        async with self._read() as connection:
+            return await connection.scalar(sa.select(kv.c.value).where(kv.c.key == key)) or ""
+
+    @_whole
+    async def record(self, case_id: CaseId | None, who: UserId, what: str, detail: Mapping[str, str]) -> None:
+        """Append an entry to the audit log that no change of state goes with."""
+        async with self._audited() as (_, chain):
+            await chain.append(self._clock(), who, what, case_id, detail)
+
+    @_whole
+    async def history(
+        self, case_id: CaseId | None, limit: int = 50, before_seq: int | None = None
+    ) -> tuple[AuditEntry, ...]:
+        """Return audit entries, the newest first: of a case, or of everything for None."""
+        wanted = sa.select(audit_table).order_by(audit_table.c.seq.desc()).limit(limit)
+        if case_id is not None:
+            wanted = wanted.where(audit_table.c.case_id == case_id)
+        if before_seq is not None:
+            wanted = wanted.where(audit_table.c.seq < before_seq)
+        async with self._read() as connection:
+            return tuple(audit.entry(row.seq, row.body, row.mac) for row in await connection.execute(wanted))
+
+    @_whole
+    async def verify_audit(self) -> int | None:
+        """Return the number of the first audit entry that is not as it was written; None where all is whole."""
+        async with self._read() as connection:
+            return await audit.first_broken(connection, self._key)
+
+    async def dump(self) -> AsyncIterator[str]:
+        """Yield everything as JSON lines, all of one moment; see `bot.store.dump`."""
+        async with self._read() as connection:
+            async for line in dump.lines(connection):
+                yield line
+
+    @_whole
+    async def load(self, lines: Iterable[str]) -> int:
+        """Fill an empty store with what `dump` gave, and return the number of rows; all or nothing.
+
+        Raises:
+            StoreError: the store is not empty.
+            InputError: the lines are not a whole dump of this version.
+        """
+        async with self._write() as connection:
+            return await dump.load(connection, lines)
+
+    @_whole
+    async def ping(self) -> None:
+        """Raise StoreError where the database does not answer."""
+        async with self._read() as connection:
+            await connection.execute(sa.select(sa.func.count()).select_from(flags))
+
+
+_WRITING: Final = frozenset({CaseState.APPLYING, CaseState.ROLLING_BACK})
+
+
+def _there(value: T | None, what: str) -> T:
+    if value is None:
+        raise NotFoundError(f"There is no such {what}.", "It may be of another installation of Refine.")
+    return value
+
+
+async def _put(connection: AsyncConnection, key: sa.Column[str], name: str, value: str) -> None:
+    row = await connection.execute(sa.update(key.table).where(key == name).values(value=value))
+    if row.rowcount == 0:
+        await connection.execute(sa.insert(key.table).values({key.name: name, "value": value}))
