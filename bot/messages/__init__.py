@@ -1,0 +1,44 @@
+"""What people read in Slack: stored state in, payload out. All pure; templates hold the layout."""
+
+from bot.messages.cards import card
+from bot.messages.lists import (
+    burst_summary,
+    help_text,
+    history,
+    list_cases,
+    near_matches,
+    status,
+    weekly_digest,
+)
+from bot.messages.manifest import manifest
+from bot.messages.outcomes import applied, expired, notice, reminder, rolled_back
+from bot.messages.proposals import approved_line, declined_line, proposal, proposal_files
+from bot.messages.reviews import review, review_files, review_service
+from bot.messages.views import explain, home, modal
+
+__all__ = [
+    "applied",
+    "approved_line",
+    "burst_summary",
+    "card",
+    "declined_line",
+    "expired",
+    "explain",
+    "help_text",
+    "history",
+    "home",
+    "list_cases",
+    "manifest",
+    "modal",
+    "near_matches",
+    "notice",
+    "proposal",
+    "proposal_files",
+    "reminder",
+    "review",
+    "review_files",
+    "review_service",
+    "rolled_back",
+    "status",
+    "weekly_digest",
+]

@@ -1,0 +1,204 @@
+"""The card: door, room and footprints of one role on one screen, and where its case stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from bot import rules
+from bot.messages import door, parts, sums, words
+from bot.messages.render import Payload, render
+from bot.messages.text import Mrk, code, listed, many, mention, mrk, some, when
+from bot.model import Case, CaseState, PolicyKind, Role, Trim, UserId
+from bot.policy import Permits
+from bot.rules import Team
+
+_IN_FORCE = frozenset({CaseState.WATCHING, CaseState.DONE})
+_NAMED = 8  # approvers
+_OWNERS = frozenset({"owner", "team", "contact"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Card:
+    role: str
+    account: str
+    case_id: str
+    state: Mrk
+    sentence: str
+    reason: str
+    door: list[Mrk]
+    room: list[Mrk]
+    did: list[Mrk]
+    facts: list[Mrk]
+    approval: Mrk
+    offered: tuple[parts.Press, ...]
+
+
+def card(
+    case: Case, now: datetime, summary: Permits | None, *, trim: Trim | None = None, team: Team | None = None
+) -> Payload:
+    """Draw the card of a case as it stands.
+
+    `trim` is what the engine makes of the case's evidence where no proposal holds its counts; `team` says whose
+    approval is needed.
+    """
+    return render(
+        "card",
+        _Card(
+            role=case.role_name,
+            account=case.account,
+            case_id=case.id,
+            state=words.state_line(case, now),
+            sentence=case.sentence,
+            reason=case.reason,
+            door=_door(case),
+            room=_room(case, summary),
+            did=_did(case, trim),
+            facts=_facts(case),
+            approval=approval(case, team) if case.state is CaseState.WAITING else Mrk(""),
+            offered=parts.offered(case),
+        ),
+    )
+
+
+def _door(case: Case) -> list[Mrk]:
+    said = door.lines_of(door.ways(case))
+    if not case.findings:
+        said.append(mrk("Access Analyzer lists no active finding for this role."))
+    return said
+
+
+def _room(case: Case, summary: Permits | None) -> list[Mrk]:
+    if summary is None:
+        return [mrk("The role could not be read yet.")]
+    said = [mrk("This role {}.", summary.worst)]
+    if summary.granted:
+        said.append(mrk("It is granted {} of {}.", many(summary.granted, "action"), _services(summary)))
+    if summary.unread:
+        said.append(mrk("⚠️ Not counted, because it cannot be read: {}.", some([code(n) for n in summary.unread], 3)))
+    if case.role and case.role.boundary_arn:
+        said.append(mrk("Its permissions boundary {} bounds all that.", code(case.role.boundary_arn)))
+    return said
+
+
+def _services(summary: Permits) -> Mrk:
+    if len(summary.services) == 1:
+        return code(summary.services[0][0], 40)
+    most = [mrk("{} {}", code(name, 40), count) for name, count in summary.services]
+    return mrk("{}: {}", many(len(most), "service"), some(most, 5))
+
+
+def _did(case: Case, trim: Trim | None) -> list[Mrk]:
+    said = _counted(case, trim)
+    if case.change and case.state not in {*_IN_FORCE, *rules.BUSY, CaseState.FAILED} and rules.can_roll_back(case):
+        said.append(mrk("The change of {} is in force, and can be rolled back.", when(case.change.at)))
+    return said
+
+
+def _counted(case: Case, trim: Trim | None) -> list[Mrk]:
+    proposal = case.proposal
+    if proposal and case.state in _IN_FORCE:
+        return [
+            tally(sums.Counts.of(proposal.trim.actions), proposal.settings.window_days),
+            mrk("{} removed, {} kept.", many(proposal.trim.removed, "action"), proposal.trim.kept),
+        ]
+    if proposal and case.role and proposal.live_digest == case.role.live_digest():
+        trim, window = proposal.trim, proposal.settings.window_days
+        return [tally(sums.Counts.of(trim.actions), window), _report(case)]
+    if trim:
+        return [tally(sums.Counts.of(trim.actions), None), _report(case)]
+    if case.evidence:
+        used = [s for s in case.evidence.services if s.last_accessed]
+        return [mrk("{} of {} used.", len(used), many(len(case.evidence.services), "service")), _report(case)]
+    return []
+
+
+def _report(case: Case) -> Mrk:
+    return mrk("Last accessed report of {}.", when(case.evidence.made_at)) if case.evidence else Mrk("")
+
+
+def tally(counts: sums.Counts, window_days: int | None) -> Mrk:
+    """Say the three honest counts, and the rest where there is one; they add up to what is granted."""
+    said = [
+        mrk("*{} used* in the last {} days", counts.used, window_days)
+        if window_days
+        else mrk("*{} used*", counts.used),
+        mrk("*{} not used*", counts.unused),
+        mrk("*{} cannot be known*", counts.hidden),
+    ]
+    if counts.no_call:
+        said.append(mrk("{} without an API call of their own", counts.no_call))
+    if counts.protected:
+        said.append(mrk("{} kept by settings or by hand", counts.protected))
+    return Mrk(" · ".join(said))
+
+
+def _facts(case: Case) -> list[Mrk]:
+    role = case.role
+    said = [mrk("*Account*\n{}", code(case.account))]
+    if role and role.path != "/":
+        said[0] = mrk("*Account and path*\n{} {}", code(case.account), code(role.path))
+    if case.findings:
+        regions = sorted({f.region for f in case.findings})
+        since = min(f.created_at for f in case.findings)
+        said.append(mrk("*Found*\n{}, in {}", when(since), some([code(r) for r in regions], 5)))
+    if role:
+        said.append(mrk("*Role last used*\n{}", _last_used(role)))
+        said.append(mrk("*Policies*\n{}", policies(role)))
+        owner = next((v for k, v in role.tags if k.lower() in _OWNERS), "")
+        if owner:
+            said.append(mrk("*Owner*\n{}", code(owner)))
+        if role.stack:
+            said.append(mrk("*CloudFormation stack*\n{}", code(role.stack)))
+    return said
+
+
+def _last_used(role: Role) -> Mrk:
+    if role.last_used_at is None:
+        # IAM looks back 400 days: https://docs.aws.amazon.com/IAM/latest/APIReference/API_RoleLastUsed.html
+        return mrk("not in the last 400 days")
+    where = mrk(", in {}", code(role.last_used_region)) if role.last_used_region else Mrk("")
+    return mrk("{}{}", when(role.last_used_at), where)
+
+
+def policies(role: Role) -> Mrk:
+    """Name the role's policies by kind."""
+    if not role.policies:
+        return mrk("none")
+    said = []
+    for kind in (PolicyKind.CUSTOMER, PolicyKind.AWS, PolicyKind.INLINE):
+        names = [_policy(p.name, p.attachments, kind) for p in role.policies if p.kind is kind]
+        if names:
+            said.append(mrk("{} {}", some(names, 4), words.KINDS[kind]))
+    return Mrk("\n".join(said))
+
+
+def _policy(name: str, attachments: int, kind: PolicyKind) -> Mrk:
+    shared = kind is PolicyKind.CUSTOMER and attachments > 1
+    return mrk("{} (shared with {} more)", code(name), attachments - 1) if shared else code(name)
+
+
+def approval(case: Case, team: Team | None) -> Mrk:
+    """Say whose yes is needed."""
+    proposal = case.proposal
+    if proposal is None:
+        return Mrk("")
+    given = words.approved_by(case)
+    so_far = mrk(" Approved so far by {}.", given) if given else Mrk("")
+    needed = max(1, case.approvals_needed - len(case.approvals))
+    missing = many(needed, "more approval" if given else "approval")
+    if team is None:
+        return mrk("Needs {} by people set up as approvers.{}", missing, so_far)
+    barred = proposal.proposed_by if team.four_eyes else UserId("")
+    able = sorted(team.approvers - {a.by for a in case.approvals} - {barred})
+    if not able:
+        return mrk("Needs {}, and nobody is set up who could give it: see `REFINE_APPROVERS`.", missing)
+    return mrk(
+        "Needs {} by {}.{}{}",
+        missing,
+        listed([mention(u) for u in able], "or") if len(able) <= _NAMED else some([mention(u) for u in able], _NAMED),
+        mrk(" {} proposed it, so somebody else has to approve.", mention(barred))
+        if barred in team.approvers
+        else Mrk(""),
+        so_far,
+    )

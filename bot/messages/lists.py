@@ -1,0 +1,247 @@
+"""Answers about many cases: the burst, the week, lists, status, history, help."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from bot.messages import door, parts, words
+from bot.messages.render import Payload, render
+from bot.messages.text import Mrk, code, cut, fitting, listed, many, mention, mrk, shown, when
+from bot.model import AuditEntry, Case, CaseState
+from bot.rules import BUSY
+
+_S = CaseState
+# What people ask first, in this order.
+GROUPS = (
+    ("need a decision", frozenset({_S.NEW, _S.CANNOT_TELL, _S.STALE, _S.NOTHING, _S.ROLLED_BACK})),
+    ("wait for approval", frozenset({_S.WAITING})),
+    ("under way", BUSY),
+    ("failed", frozenset({_S.FAILED})),
+    ("trimmed", frozenset({_S.WATCHING, _S.DONE})),
+    ("put aside", frozenset({_S.DECLINED, _S.EXPIRED, _S.SNOOZED, _S.ACCEPTED})),
+    ("resolved at AWS", frozenset({_S.RESOLVED})),
+)
+PAGE = 10  # cases on a page of App Home
+_LISTED = 20
+_ENTRIES = 30
+_WORST = 25
+
+
+def totals(counts: Mapping[CaseState, int]) -> Mrk:
+    """Say how many cases are where, leaving out what is empty."""
+    said = [
+        mrk("*{}* {}", sum(counts.get(s, 0) for s in states), name)
+        for name, states in GROUPS
+        if any(counts.get(s) for s in states)
+    ]
+    return Mrk(" · ".join(said)) if said else mrk("There are no cases.")
+
+
+# -------------------- a burst, a week
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Burst:
+    title: str
+    text: Mrk
+    totals: Mrk
+    rows: list[list[str]]
+    said: Mrk
+
+
+def burst_summary(
+    opened: int, counts: Mapping[CaseState, int], worst: Sequence[Case], *, cards: int | None = None
+) -> Payload:
+    """Draw one message for many new roles at once: a table of the worst, and where the rest is.
+
+    `cards` is how many of them get a card in the channel; as many as are listed, where it is not given.
+    """
+    title = f"{many(opened, 'new role')} can be assumed from outside"
+    posted = min(opened, len(worst) if cards is None else cards)
+    follow = mrk("Cards follow for {}, the worst first.", many(posted, "role")) if posted else mrk("No cards follow.")
+    rest = (
+        mrk(" The other {}: `/refine list`, or the Home tab of this app.", opened - posted)
+        if opened > posted
+        else Mrk("")
+    )
+    return render(
+        "burst",
+        _Burst(
+            title=title,
+            text=mrk("{}. {}{}", title, follow, rest),
+            totals=totals(counts),
+            rows=parts.rows_within([_row(c) for c in worst[:_WORST]], _WORST, 5_000),
+            said=mrk("{}{}", follow, rest),
+        ),
+    )
+
+
+def _row(case: Case) -> tuple[str, str, str, str]:
+    found = door.ways(case)
+    who = door.in_short(found[0]) if found else "nobody that is known"
+    if len(found) > 1:
+        who = f"{cut(who, 80)} and {len(found) - 1:,} more"
+    at = case.role.last_used_at if case.role else None
+    last = f"{at:%Y-%m-%d}" if at else "not in 400 days" if case.role else "not known"
+    return case.role_name, case.account, who, last
+
+
+def weekly_digest(counts: Mapping[CaseState, int], now: datetime) -> Payload:
+    """Draw the week's summary."""
+    year, week, _ = now.isocalendar()
+    waiting = counts.get(_S.WAITING, 0)
+    return render(
+        "weekly",
+        title=f"Roles open to the outside, week {week} of {year}",
+        text=mrk("Refine, week {} of {}: {}", week, str(year), totals(counts)),
+        totals=totals(counts),
+        todo=mrk("{} for an approver: `/refine list` names them.", _waits(waiting)) if waiting else Mrk(""),
+    )
+
+
+def _waits(count: int) -> str:
+    return "1 proposal waits" if count == 1 else f"{count:,} proposals wait"
+
+
+# -------------------- answers to /refine
+
+
+def list_cases(cases: Sequence[Case], counts: Mapping[CaseState, int], now: datetime) -> Payload:
+    """Draw the cases that somebody asked for."""
+    rows = fitting([entry(c, now) for c in cases[:_LISTED]], 8_000)
+    every = sum(counts.values())
+    return render(
+        "list",
+        text=mrk("{}. {}", many(every, "case"), totals(counts)),
+        totals=totals(counts),
+        rows=rows,
+        foot=mrk("{} of {} shown. `/refine list NAME` searches; the Home tab has them all.", len(rows), every)
+        if len(rows) < every
+        else Mrk(""),
+        empty=mrk("No case fits." if every else "Refine opens one for each role that is found open to the outside."),
+    )
+
+
+def entry(case: Case, now: datetime) -> Mrk:
+    """One case in a line or two of a list."""
+    found = door.ways(case)
+    who = (
+        mrk(" Open to {}.", door.in_short(found[0]) if len(found) == 1 else many(len(found), "principal"))
+        if found
+        else Mrk("")
+    )
+    return mrk("*{}* in {}\n{}{}", code(case.role_name), code(case.account), words.state_line(case, now), who)
+
+
+def status(counts: Mapping[CaseState, int], paused: str, now: datetime) -> Payload:
+    """Draw what Refine is at, and whether it may write."""
+    mode = (
+        mrk("⏸️ *Paused* {}: it shows and proposes, and writes nothing until `/refine resume`.", _paused(paused))
+        if paused
+        else mrk("▶️ *At work*: approved changes are written.")
+    )
+    return render("status", text=mode, mode=mode, totals=totals(counts), at=mrk("As of {}.", when(now)))
+
+
+_BY = re.compile(r"by <@([UW][A-Z0-9]{1,20})> since ([\d: -]+ UTC)")
+
+
+def _paused(flag: str) -> Mrk:
+    """The flag's text as the flows write it, and as plain text where it is anything else."""
+    match = _BY.fullmatch(flag.strip())
+    return mrk("by {} since {}", mention(match[1]), match[2]) if match else mrk("({})", flag)
+
+
+_DONE = {
+    "opened": "opened the case",
+    "review": "asked for the last accessed report",
+    "reviewed": "read the last accessed report",
+    "propose": "asked for a proposal",
+    "proposed": "made a proposal",
+    "nothing_to_trim": "found nothing to trim",
+    "cannot_tell": "found the evidence not good enough",
+    "approve": "approved",
+    "approved": "approved, which was enough",
+    "decline": "declined",
+    "expire": "let the proposal expire",
+    "went_stale": "found the proposal stale",
+    "applied": "applied and verified the change",
+    "apply_failed": "could not apply the change",
+    "watch_ended": "ended the watch",
+    "roll_back": "asked for a rollback",
+    "rolled_back": "rolled the change back",
+    "roll_back_failed": "could not roll the change back",
+    "snooze": "snoozed it",
+    "accept": "accepted the exposure",
+    "reopen": "re-opened it",
+    "resolve": "saw the findings resolved at AWS",
+    "found": "found it open again",
+    "findings": "noted other findings",
+    "begun": "began to write",
+    "step_done": "wrote a step",
+    "step_undone": "took a step back",
+    "finished": "finished writing",
+}
+_DETAILS = ("reason", "until", "kind", "policy", "version", "proposal", "change", "error", "outcome", "give_back")
+
+
+def history(entries: Sequence[AuditEntry], case: Case) -> Payload:
+    """Draw who did what to the case, the newest first."""
+    ordered = sorted(entries, key=lambda e: e.seq, reverse=True)
+    rows = shown([_entry(e) for e in ordered], _ENTRIES, 2_800, "the audit log has them all")
+    return render(
+        "history",
+        role=case.role_name,
+        text=mrk(
+            "History of {} in {}: {}.", code(case.role_name), code(case.account), many(len(entries), "entry", "entries")
+        ),
+        rows=rows or [mrk("Nothing is on record.")],
+    )
+
+
+def _entry(entry: AuditEntry) -> Mrk:
+    known = dict(entry.detail)
+    details = [
+        mrk("{} {}", key.replace("_", " "), code(known[key][:12] if key in {"proposal", "change"} else known[key], 80))
+        for key in _DETAILS
+        if known.get(key)
+    ]
+    more = mrk(" ({})", listed(details)) if details else Mrk("")
+    return mrk(
+        "{}: {} {}{}", when(entry.at), mention(entry.who), _DONE.get(entry.what, entry.what.replace("_", " ")), more
+    )
+
+
+COMMANDS = (
+    ("/refine ApplicationRole", "Read what a role used, and propose a trimmed policy. Also an ARN, or account/name."),
+    ("/refine list [NAME]", "List the cases, or those whose role has NAME in its name."),
+    ("/refine status", "Say how many cases are where, and whether changes may be written."),
+    ("/refine history ROLE", "Say who did what to a role, and when."),
+    ("/refine pause", "Stop every write. Approvers only."),
+    ("/refine resume", "Allow writes again. Approvers only."),
+    ("/refine help", "Show this."),
+)
+
+
+def help_text(commands: Sequence[tuple[str, str]] = COMMANDS) -> Payload:
+    """Draw what `/refine` understands, and what Refine does and never does."""
+    return render(
+        "help", commands=[mrk("{}\n{}", code(c), about) for c, about in commands], text=mrk("What /refine understands")
+    )
+
+
+def near_matches(name: str, names: Collection[str]) -> tuple[str, ...]:
+    """Return up to three names that somebody may have meant, the nearest first."""
+    by_lower: dict[str, str] = {}
+    for each in sorted(names):
+        by_lower.setdefault(each.lower(), each)
+    wanted = name.lower()
+    near = difflib.get_close_matches(wanted, by_lower, n=3, cutoff=0.6)
+    holding = sorted(
+        (n for n in by_lower if len(wanted) >= 3 and (wanted in n or n in wanted)), key=lambda n: (len(n), n)
+    )
+    return tuple(by_lower[n] for n in dict.fromkeys([*near, *holding]))[:3]

@@ -1,0 +1,144 @@
+"""What happened to a case, one message each for its thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from bot import rules
+from bot.messages import cards, parts, sums, words
+from bot.messages.render import Payload, render
+from bot.messages.text import Mrk, code, line, many, mention, mrk, shown, when
+from bot.model import Case, CaseState, Step
+from bot.rules import Button, Team
+
+_STEPS = 20
+
+
+def happened(mark: str, said: Mrk, reason: str = "", foot: Mrk = Mrk("")) -> Payload:  # noqa: B008  # frozen text
+    """Draw one line for the thread, with what a person wrote and a grey foot."""
+    return render("line", said=mrk("{} {}", Mrk(mark), said), reason=reason, foot=foot)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    text: Mrk
+    said: Mrk
+    reason: str
+    done: list[Mrk]
+    proof: Mrk
+    foot: list[Mrk]
+    offered: list[parts.Press]
+
+
+def applied(case: Case, now: datetime) -> Payload:
+    """Say what was applied and verified; with the way back while there is one."""
+    change, proposal = case.change, case.proposal
+    ours = proposal is not None and change is not None and proposal.id == change.proposal_id
+    said = mrk(
+        "🟢 *Applied and verified*: {}. {}",
+        code(case.role_name),
+        words.trimmed(case) if ours else mrk("Begun {}.", when(change.at)) if change else Mrk(""),
+    )
+    foot = [mrk("The finding stays active: the trust policy is unchanged.")]
+    if case.state in {CaseState.ROLLING_BACK, CaseState.ROLLED_BACK}:
+        foot.insert(0, mrk("Taken back since: see below."))
+    if case.state is CaseState.WATCHING and case.until and now < case.until:
+        foot.insert(
+            0,
+            mrk("Under watch until {}. If something misses a permission, roll back or give it back.", when(case.until)),
+        )
+    return render(
+        "outcome",
+        _Outcome(
+            text=said,
+            said=said,
+            reason="",
+            done=steps(case.change.steps if case.change else ()),
+            proof=mrk(
+                "*Verified by reading back*: documents, attachments and default versions are what was approved "
+                "(permissions digest {}).",
+                code(change.expected[:12]),
+            )
+            if change
+            else Mrk(""),
+            foot=[*foot, mrk("Proposal digest {}.", code(proposal.digest()[:12]))] if proposal and ours else foot,
+            offered=[parts.press(case, Button.ROLL_BACK, style="danger")]
+            if case.state in {CaseState.WATCHING, CaseState.DONE} and Button.ROLL_BACK in rules.buttons(case)
+            else [],
+        ),
+    )
+
+
+def rolled_back(case: Case, now: datetime) -> Payload:  # noqa: ARG001  # all messages of the thread take the time
+    """Say that the old policies are back, and how that is known."""
+    change = case.change
+    by = mention(change.by) if change else mention(case.asked_by)
+    said = mrk("🔵 *Rolled back* by {}: {} may do again what it could before the change.", by, code(case.role_name))
+    return render(
+        "outcome",
+        _Outcome(
+            text=said,
+            said=said,
+            reason=case.reason,
+            done=steps(case.change.steps if case.change else ()),
+            proof=mrk(
+                "*Proved by digest*: the role's policies, read back, have the digest of the snapshot taken before the "
+                "change ({}).",
+                code(change.expected[:12]),
+            )
+            if change
+            else Mrk(""),
+            foot=[mrk("Nothing is removed any more. The card offers a new proposal.")],
+            offered=[],
+        ),
+    )
+
+
+def steps(every: Sequence[Step]) -> list[Mrk]:
+    """Return the writes of a change in order, a line each."""
+    said = [mrk("{}. {}", s.number, sums.step_line(s)) for s in every]
+    return shown(said, _STEPS, 2_700, "the audit log has them all")
+
+
+def expired(case: Case) -> Payload:
+    return happened(
+        "⚪",
+        mrk("The proposal for {} expired: it was not approved in time. Nothing was changed.", code(case.role_name)),
+    )
+
+
+def reminder(case: Case, now: datetime, *, team: Team | None = None) -> Payload:
+    """Remind the thread of a proposal that waits; what has been decided meanwhile is said instead."""
+    proposal = case.proposal
+    if proposal is None or case.state is not CaseState.WAITING:
+        return happened("⚪", mrk("The proposal for {} no longer waits for approval.", code(case.role_name)))
+    hours = max(1, int((now - proposal.proposed_at).total_seconds() // 3600))
+    return happened(
+        "🟡",
+        mrk(
+            "A proposal has waited for {}: removing {} from {}. {}",
+            many(hours, "hour"),
+            many(proposal.trim.removed, "action"),
+            code(case.role_name),
+            cards.approval(case, team),
+        ),
+        foot=mrk("It expires {}. The proposal is above, with its buttons.", when(case.until))
+        if case.until
+        else Mrk(""),
+    )
+
+
+_NOTICES = {
+    "stale": ("♻️", "Stale"),
+    "failed": ("🟥", "Failed"),
+    "no_evidence": ("⚠️", "Cannot tell"),
+    "no_proposal": ("⚪", "No proposal"),
+}
+
+
+def notice(name: str, text: str) -> Payload:
+    """Say a sentence of the flows as it is: it may hold AWS's words, so nothing in it is parsed."""
+    mark, title = _NOTICES.get(name, ("⚪", name.replace("_", " ").capitalize()))
+    return render("notice", mark=mark, title=title, sentence=text, short=mrk("{} {}: {}", Mrk(mark), title, line(text)))

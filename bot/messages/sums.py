@@ -1,0 +1,132 @@
+"""Numbers and lists that messages show: counts that never mix up "not used" and "cannot be known", diffs, steps."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bot.messages.text import Mrk, code, many, mrk
+from bot.messages.words import STEPS
+from bot.model import (
+    ActionVerdict,
+    Outcome,
+    PolicyOutcome,
+    Proposal,
+    RolePolicy,
+    Step,
+    StepKind,
+    Trim,
+    Verdict,
+)
+
+USED = frozenset({Verdict.USED})
+NOT_USED = frozenset({Verdict.STALE, Verdict.UNUSED, Verdict.SERVICE_UNUSED})
+HIDDEN = frozenset({Verdict.UNTRACKED, Verdict.UNKNOWN, Verdict.INVISIBLE})
+NO_CALL = frozenset({Verdict.NEEDED, Verdict.NOT_NEEDED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What became known of a role's granted actions; the five add up to what is granted."""
+
+    granted: int
+    used: int
+    unused: int
+    hidden: int  # IAM cannot tell
+    no_call: int  # permissions without an API call of their own
+    protected: int  # kept by the settings or by hand
+
+    @classmethod
+    def of(cls, actions: Iterable[ActionVerdict]) -> Counts:
+        by = Counter(a.verdict for a in actions)
+        return cls(
+            granted=by.total(),
+            used=sum(by[v] for v in USED),
+            unused=sum(by[v] for v in NOT_USED),
+            hidden=sum(by[v] for v in HIDDEN),
+            no_call=sum(by[v] for v in NO_CALL),
+            protected=by[Verdict.PROTECTED],
+        )
+
+
+def by_service(actions: Iterable[ActionVerdict]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return namespaces with their actions' bare names, the most actions first."""
+    found: dict[str, list[str]] = {}
+    for action in actions:
+        service, _, name = action.action.partition(":")
+        found.setdefault(service, []).append(name)
+    return tuple(sorted(((s, tuple(names)) for s, names in found.items()), key=lambda kv: (-len(kv[1]), kv[0])))
+
+
+def sensitive(trim: Trim) -> tuple[ActionVerdict, ...]:
+    return tuple(a for a in trim.actions if not a.kept and a.sensitive)
+
+
+def unseen_kept(trim: Trim) -> tuple[ActionVerdict, ...]:
+    return tuple(a for a in trim.actions if a.kept and a.verdict in HIDDEN)
+
+
+def headline(trim: Trim, role: str) -> str:
+    """Return what the proposal does, verb first: "unused" only where everything that goes is known to be unused."""
+    gone = [a for a in trim.actions if not a.kept]
+    if not gone:
+        return f"Tidy the policies of {role}"
+    known = all(a.verdict in NOT_USED for a in gone)
+    return f"Remove {many(len(gone), 'unused action' if known else 'action')} from {role}"
+
+
+# -------------------- documents
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """What becomes of one old policy, for people."""
+
+    policy: RolePolicy
+    outcome: Outcome
+    new: tuple[tuple[str, str], ...]  # names and texts of what takes its place
+    diff: tuple[str, ...]  # lines of a unified diff of the documents, each first laid out alike
+
+
+def documents(proposal: Proposal) -> tuple[Document, ...]:
+    """Return what becomes of each policy that changes, in the order of the role's policies."""
+    parts: dict[str, list[PolicyOutcome]] = {}
+    for outcome in proposal.trim.policies:
+        if outcome.outcome is not Outcome.UNCHANGED:
+            parts.setdefault(outcome.source, []).append(outcome)
+    return tuple(_document(p, parts[p.key]) for p in proposal.role.policies if p.key in parts)
+
+
+def _document(policy: RolePolicy, parts: Sequence[PolicyOutcome]) -> Document:
+    new = tuple((p.name, p.text) for p in parts if p.text is not None)
+    # Of a split, each part is held against the whole old document: what is not in it is in another part.
+    diff = [row for _, text in new or (("", ""),) for row in _diff(policy.text, text)]
+    return Document(policy=policy, outcome=parts[0].outcome, new=new, diff=tuple(diff))
+
+
+def _diff(old: str, new: str) -> list[str]:
+    rows = difflib.unified_diff(pretty(old).splitlines(), pretty(new).splitlines(), lineterm="", n=2)
+    return [row for row in rows if not row.startswith(("---", "+++"))]
+
+
+def pretty(text: str) -> str:
+    """Return a document laid out for people, so that only meaning differs; the text itself where it is no JSON."""
+    if not text:
+        return ""
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
+
+
+def step_line(step: Step) -> Mrk:
+    """Return one write, in the words of the IAM console."""
+    form = STEPS[step.kind]
+    if step.kind is StepKind.PUT_INLINE and step.before:
+        form = "replace the inline policy {}"
+    if step.kind is StepKind.DELETE_VERSION and step.before:
+        form += " (its document is kept in the journal)"
+    return mrk(form, code(step.policy_name), code(step.version or "?"))
