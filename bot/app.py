@@ -29,7 +29,7 @@ from bot.messages.slack import Slack, web_client
 from bot.model import CaseId
 from bot.policy import load_catalogue
 from bot.store import Store
-from handlers import Jobs, register
+from handlers import Jobs, register, warm_up
 
 log = structlog.get_logger()
 
@@ -70,7 +70,7 @@ def set_up_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.refine_log_level)
-    for noisy in ("botocore", "aiobotocore", "slack_sdk", "slack_bolt", "dbos", "alembic", "aiohttp.access", "asyncio"):
+    for noisy in ("botocore", "aiobotocore", "slack_sdk", "slack_bolt", "alembic", "aiohttp.access", "asyncio"):
         # Their DEBUG and INFO records hold request bodies and headers: secrets stay out of the log.
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
@@ -106,7 +106,7 @@ async def assemble(settings: Settings) -> AsyncIterator[Bot]:
             web_client(settings.slack_bot_token.get_secret_value(), base_url=settings.slack_api_url)
         )
         slack = Slack(client, clock=now, sleep=asyncio.sleep)
-        engine = Engine(settings.database_url(), data_dir=settings.refine_data_dir)
+        engine = Engine()
         world = World(
             store=store,
             aws=aws,
@@ -124,12 +124,17 @@ async def assemble(settings: Settings) -> AsyncIterator[Bot]:
         engine.register("drive", lambda key: drive.drive(world, CaseId(key)))
         jobs = Jobs()
         secret = settings.slack_signing_secret
+        bolt_log = logging.getLogger("slack_bolt")
+        # Bolt reads SLACK_BOT_TOKEN too, and warns that the client's token is taken: it is the same one.
+        bolt_log.addFilter(lambda record: "`token` will be unused" not in record.getMessage())
         app = AsyncApp(
             client=client,
+            logger=bolt_log,
             signing_secret=secret.get_secret_value() if secret else None,
             request_verification_enabled=secret is not None,
         )
         register(app, Desk(world), jobs, slack)
+        await warm_up(app)
         yield Bot(settings=settings, world=world, store=store, slack=slack, app=app, jobs=jobs, engine=engine)
 
 
@@ -168,7 +173,7 @@ async def run(settings: Settings) -> None:
         loop.add_signal_handler(each, stop.set)
     async with assemble(settings) as bot, AsyncExitStack() as stack:
         runner = await _serve(bot)
-        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(runner.cleanup)  # harmless twice: it has to end before the jobs do, see below
         await bot.engine.start()
         stack.push_async_callback(bot.engine.stop)
         tasks = [
@@ -184,7 +189,8 @@ async def run(settings: Settings) -> None:
         log.info("stopping")
         bot.ready = False
         for socket in sockets:
-            await socket.close_async()
+            await socket.close_async()  # type: ignore[no-untyped-call]
+        await runner.cleanup()  # no click is taken any more: those taken are finished
         bot.world.poke()
         await bot.jobs.drain(timeout=20)
         _, late = await asyncio.wait(tasks, timeout=20)
@@ -224,7 +230,7 @@ async def _connect(bot: Bot) -> list[AsyncSocketModeHandler]:
     sockets = []
     for _ in range(2):
         socket = AsyncSocketModeHandler(bot.app, token.get_secret_value())
-        await socket.connect_async()
+        await socket.connect_async()  # type: ignore[no-untyped-call]
         sockets.append(socket)
     return sockets
 

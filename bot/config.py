@@ -69,9 +69,11 @@ class Settings(BaseSettings):
     refine_burst: int = Field(
         10, ge=1, le=100, description="More new roles than this at once are posted as one summary and the worst cards."
     )
+    refine_burst_cards: int = Field(
+        10, ge=0, description="How many cards, the worst first, follow such a summary; the others come on demand."
+    )
 
     refine_data_dir: Path = Field(Path("var"), description="Where the database and the audit key are kept.")
-    refine_database_url: str = Field("", description="`postgresql://…` for several replicas; default: SQLite.")
     refine_audit_key: SecretStr | None = Field(
         None, description="Key of the audit chain; default: a file made in the data directory."
     )
@@ -100,8 +102,6 @@ class Settings(BaseSettings):
         return key
 
     def database_url(self) -> str:
-        if self.refine_database_url:
-            return self.refine_database_url
         return f"sqlite:///{self.refine_data_dir / 'bot.db'}"
 
 

@@ -198,7 +198,7 @@ class Evidence:
                 [
                     s.namespace,
                     _iso(s.last_accessed),
-                    sorted([a.action, _iso(a.last_accessed), a.region] for a in s.actions),
+                    sorted([a.action, _iso(a.last_accessed) or "", a.region] for a in s.actions),
                 ]
                 for s in sorted(self.services, key=lambda s: s.namespace)
             ]

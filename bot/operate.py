@@ -34,9 +34,12 @@ def manifest() -> None:
 @click.command()
 def doctor() -> None:
     """Check tokens, scopes, channel, AWS permissions and analyzers, and say for each what to do."""
+    from bot.app import set_up_logging
     from bot.config import read_settings
 
-    bad = asyncio.run(_doctor(read_settings()))
+    settings = read_settings()
+    set_up_logging(settings)
+    bad = asyncio.run(_doctor(settings))
     sys.exit(1 if bad else 0)
 
 
@@ -58,8 +61,8 @@ async def _doctor(settings: Settings) -> int:
     async with web_client(settings.slack_bot_token.get_secret_value(), base_url=settings.slack_api_url) as client:
         slack = Slack(client, clock=lambda: datetime.now(UTC), sleep=asyncio.sleep)
         try:
-            app_token = settings.slack_app_token
-            for check in await slack.checks(settings.refine_channel, app_token.get_secret_value() if app_token else ""):
+            token = settings.slack_app_token.get_secret_value() if settings.slack_app_token else ""
+            for check in await slack.checks(settings.refine_channel, token, settings.refine_approvers):
                 say(check.state, check.sentence, check.todo)
         except RefineError as error:
             say("fail", error.sentence, error.next_step)
@@ -69,8 +72,8 @@ async def _doctor(settings: Settings) -> int:
         say("ok", f"REFINE_APPROVERS names {len(settings.refine_approvers)} people or groups.")
     try:
         async with Aws(aws_settings(settings)) as aws:
-            for check in await aws.checks():
-                say(check.state, check.sentence, check.todo)
+            for each in await aws.checks():
+                say(each.state, each.sentence, each.todo)
     except RefineError as error:
         say("fail", error.sentence, error.next_step)
     return bad

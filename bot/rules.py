@@ -82,11 +82,13 @@ IDLE: Final = frozenset(
     }
 )
 BUSY: Final = frozenset({_S.WORKING, _S.APPLYING, _S.ROLLING_BACK})
+_TOLD: Final = frozenset({_S.WATCHING, _S.DONE, _S.FAILED})  # the outcome of a change: a look does not cover it up
+_IN_FORCE: Final = _TOLD | {_S.CANNOT_TELL, _S.NOTHING, _S.STALE, _S.DECLINED, _S.EXPIRED}
 
 TRANSITIONS: Final[Mapping[tuple[CaseState, Event], CaseState]] = {
     **{(s, Event.REVIEW): _S.WORKING for s in IDLE | {_S.RESOLVED}},
     **{(s, Event.PROPOSE): _S.WORKING for s in IDLE | {_S.WAITING, _S.RESOLVED}},
-    (_S.WORKING, Event.REVIEWED): _S.NEW,  # or the state it came from where that still tells more: see `after`
+    (_S.WORKING, Event.REVIEWED): _S.NEW,  # or the outcome of a change that it came from: see `after`
     (_S.WORKING, Event.PROPOSED): _S.WAITING,
     (_S.WORKING, Event.NOTHING_TO_TRIM): _S.NOTHING,
     (_S.WORKING, Event.CANNOT_TELL): _S.CANNOT_TELL,
@@ -99,9 +101,8 @@ TRANSITIONS: Final[Mapping[tuple[CaseState, Event], CaseState]] = {
     (_S.APPLYING, Event.APPLIED): _S.WATCHING,
     (_S.APPLYING, Event.APPLY_FAILED): _S.FAILED,
     (_S.WATCHING, Event.WATCH_ENDED): _S.DONE,
-    (_S.WATCHING, Event.ROLL_BACK): _S.ROLLING_BACK,
-    (_S.DONE, Event.ROLL_BACK): _S.ROLLING_BACK,
-    (_S.FAILED, Event.ROLL_BACK): _S.ROLLING_BACK,
+    # A change that is in force can be taken back, also after a second look at the role came to nothing.
+    **{(s, Event.ROLL_BACK): _S.ROLLING_BACK for s in _IN_FORCE},
     (_S.ROLLING_BACK, Event.ROLLED_BACK): _S.ROLLED_BACK,
     (_S.ROLLING_BACK, Event.ROLL_BACK_FAILED): _S.FAILED,
     **{(s, Event.SNOOZE): _S.SNOOZED for s in IDLE - {_S.WATCHING, _S.DONE, _S.FAILED}},
@@ -122,8 +123,9 @@ def after(case: Case, event: Event) -> CaseState:
     Raises:
         LostRaceError: the case is in a state that does not take the event; the sentence says who brought it there.
     """
-    if case.state is _S.WORKING and event is Event.REVIEWED and case.resume in {_S.WATCHING, _S.DONE, _S.FAILED}:
-        return case.resume  # a look must not cost the way back
+    looked = {Event.REVIEWED, Event.NOTHING_TO_TRIM, Event.CANNOT_TELL}
+    if case.state is _S.WORKING and event in looked and case.resume in _TOLD:
+        return case.resume
     try:
         return TRANSITIONS[case.state, event]
     except KeyError:
@@ -200,12 +202,18 @@ def buttons(case: Case) -> tuple[Button, ...]:
     """Return what the card of the case offers, in the order to draw them."""
     offered = BUTTONS[case.state]
     if case.state is _S.FAILED and not can_roll_back(case):
-        offered = tuple(b for b in offered if b is not Button.ROLL_BACK)
+        return tuple(b for b in offered if b is not Button.ROLL_BACK)
+    if case.state in _IN_FORCE and Button.ROLL_BACK not in offered and can_roll_back(case):
+        return (*offered, Button.ROLL_BACK)
     return offered
 
 
 def can_roll_back(case: Case) -> bool:
-    return case.change is not None and case.change.kind == "apply" and case.steps_done > 0
+    """Tell whether a change is in force, wholly or in part: applied and not taken back, or taken back half-way."""
+    change = case.change
+    if change is None:
+        return False
+    return case.steps_done > 0 if change.kind == "apply" else case.steps_done < len(change.steps)
 
 
 # -------------------- people
@@ -292,7 +300,8 @@ _OFF_LIMITS: Final = (
 class Guard:
     """Roles that Refine keeps its hands off, beside AWS's own."""
 
-    own_roles: tuple[str, ...] = ()  # ARNs of the roles the bot itself runs as or assumes
+    own_roles: tuple[str, ...] = ()  # ARNs of the roles the bot itself runs as; a session does not tell their paths
+    member_role: str = ""  # name of the role that it assumes, in every account
     patterns: tuple[str, ...] = ()  # shell-like patterns over role names
     tag: str = "refine:protected"
 
@@ -302,7 +311,8 @@ def off_limits(role: Role, guard: Guard) -> str:
     for path, name, why in _OFF_LIMITS:
         if path.search(role.path) and re.search(name, role.name):
             return why
-    if role.arn in guard.own_roles:
+    own = {(arn.split(":")[4], arn.rsplit("/", 1)[-1]) for arn in guard.own_roles}
+    if (role.account, role.name) in own or role.name == guard.member_role:
         return "Refine itself runs as it"
     if any(k == "SourceRoleTemplate" for k, _ in role.tags):
         return "an AWS service made it from a template"
@@ -355,8 +365,7 @@ def plan(proposal: Proposal, role: Role) -> tuple[Step, ...]:
                 into.append(_step(StepKind.PUT_INLINE, part.name, text=text, before=before))
             elif own and part.name == policy.name:
                 if len(policy.versions) >= role.quotas.policy_versions:
-                    oldest = next(v for v in policy.versions if v != policy.default_version)
-                    change.append(_step(StepKind.DELETE_VERSION, policy.name, arn=policy.arn, version=oldest))
+                    change.append(_room(policy))
                 change.append(
                     _step(StepKind.CREATE_VERSION, policy.name, arn=policy.arn, text=text, before=policy.text)
                 )
@@ -381,6 +390,17 @@ def plan(proposal: Proposal, role: Role) -> tuple[Step, ...]:
             "Detach a policy that is not needed, or ask AWS for a higher quota.",
         )
     return tuple(replace(s, number=n) for n, s in enumerate([*give, *change, *take], 1))
+
+
+def _room(policy: RolePolicy) -> Step:
+    """Return the step that removes the oldest version; its document is in the step, and so in the journal before it."""
+    if not policy.oldest_text:
+        raise NotAllowedError(
+            f"{policy.name} has no room for a new version, and its oldest one could not be read, so it would be lost.",
+            "Give Refine iam:GetPolicyVersion, or delete a version by hand.",
+        )
+    oldest = next(v for v in policy.versions if v != policy.default_version)
+    return _step(StepKind.DELETE_VERSION, policy.name, arn=policy.arn, before=policy.oldest_text, version=oldest)
 
 
 def _step(kind: StepKind, name: str, *, arn: str = "", text: str = "", before: str = "", version: str = "") -> Step:

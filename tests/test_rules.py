@@ -50,7 +50,7 @@ def person(user: str, **more: object) -> Person:
 
 
 def managed(name: str, text: str = "{}", **more: object) -> RolePolicy:
-    fields = {"default_version": "v1", "versions": ("v1",), **more}
+    fields = {"default_version": "v1", "versions": ("v1",), "oldest_text": '{"oldest":1}', **more}
     return RolePolicy(
         name=name, kind=PolicyKind.CUSTOMER, text=text, arn=f"arn:aws:iam::123456789012:policy/{name}", **fields
     )
@@ -264,6 +264,10 @@ def test_room_is_made_from_the_oldest_version_that_is_not_in_force() -> None:
     policy = managed("Full", default_version="v2", versions=("v2", "v3", "v4", "v5", "v6"))
     steps = rules.plan(proposal(role(policy), outcome(policy, '{"n":1}')), role(policy))
     assert [(s.kind, s.version) for s in steps] == [(StepKind.DELETE_VERSION, "v3"), (StepKind.CREATE_VERSION, "")]
+    assert steps[0].before == '{"oldest":1}', "its document is on disk before it goes"
+    lost = replace(policy, oldest_text="")
+    with pytest.raises(NotAllowedError, match="could not be read, so it would be lost"):
+        rules.plan(proposal(role(lost), outcome(lost, '{"n":1}')), role(lost))
 
 
 def test_a_copy_without_a_free_slot_is_refused_in_plain_words() -> None:

@@ -46,11 +46,20 @@ class Desk:
             text=f"Reading what `{case.role_name}` really did; the answer comes in its thread. {await self._link(case)}"
         )
 
+    async def may_look(self, by: UserId) -> None:
+        """Raise NotAllowedError where the person may not even read: guests, strangers, bots, the deactivated."""
+        rules.may(await self._world.slack.person(by), Button.REVIEW, _nobody(), await self._world.team())
+
+    async def suggest(self, text: str, by: UserId) -> tuple[tuple[str, str], ...]:
+        """Return account and name of the known roles whose name has the text in it, for a picker."""
+        await self.may_look(by)
+        cases = await self._world.store.cases(search=text.strip(), limit=100, light=True)
+        return tuple((c.account, c.role_name) for c in cases)
+
     async def _find(self, query: str, by: UserId) -> Case:
         """Find or open the case of a role named by name, ARN, or account/name."""
         world = self._world
-        person = await world.slack.person(by)
-        rules.may(person, Button.REVIEW, _nobody(), await world.team())
+        await self.may_look(by)
         query = query.strip().strip("`*<>\"'")
         account, name = _parse(query)
         if query.startswith("arn:"):
@@ -213,7 +222,7 @@ class Desk:
         return Answer(text=payload["text"], blocks=payload.get("blocks"))
 
     async def card(self, case_id: CaseId) -> Payload:
-        return post.card(self._world, await self._world.store.case(case_id))
+        return await post.card(self._world, await self._world.store.case(case_id))
 
 
 _NAME = re.compile(r"^[\w+=,.@-]{1,64}$")

@@ -14,6 +14,7 @@ import structlog
 from bot import rules
 from bot.errors import (
     DeniedError,
+    NoEvidenceError,
     NotAllowedError,
     NotFoundError,
     PolicyError,
@@ -59,7 +60,7 @@ async def start_rollback(
     """Begin to put the old policies back; with `keep`, a new proposal that keeps those actions follows at once."""
     case = await world.store.case(case_id)
     await world.allowed(by, Button.GIVE_BACK if keep else Button.ROLL_BACK, case)
-    if not _applied(case):
+    if not rules.can_roll_back(case):
         raise NotAllowedError("Nothing of this case is in force, so there is nothing to roll back.")
     moved = await world.store.move(
         case_id,
@@ -74,10 +75,6 @@ async def start_rollback(
     world.poke()
     await world.engine.submit("drive", case_id)
     return moved
-
-
-def _applied(case: Case) -> bool:
-    return case.change is not None
 
 
 async def drive(world: World, case_id: CaseId) -> None:
@@ -107,11 +104,12 @@ async def _apply(world: World, case: Case) -> None:
     if change is not None and change.kind == "rollback" and change.undoes == _change_id(proposal):
         await _take_back(world, case, await world.store.change(change.undoes), "")
         return
-    begun = change is not None and change.id == _change_id(proposal)
+    if change is None or change.id != _change_id(proposal):
+        change = None
+    started = False
     try:
-        if not begun:
+        if change is None:
             change = await _begin(world, case, proposal)
-        assert change is not None
         journal = await world.store.journal(change.id)
         started = any(j.state is not StepState.PLANNED for j in journal)
         role = await world.aws.role(change.role_arn)
@@ -119,9 +117,11 @@ async def _apply(world: World, case: Case) -> None:
             change, proposal, case.approvals, role, await world.team(), world.guard, begun=started
         )
     except StaleError as error:
-        if begun:
+        if started:
             await _fail(world, case, error)
             return
+        if change is not None:
+            await world.store.finish(change.id, "stale")
         await world.store.move(
             case.id,
             Event.WENT_STALE,
@@ -130,7 +130,7 @@ async def _apply(world: World, case: Case) -> None:
             notes=[thread(case.id, "stale", proposal.id, text=error.say())],
         )
         return
-    except (NotAllowedError, NotFoundError, DeniedError, ProofError, PolicyError) as error:
+    except (NotAllowedError, NotFoundError, DeniedError, ProofError, PolicyError, NoEvidenceError) as error:
         await _fail(world, case, error)
         return
     try:

@@ -86,10 +86,10 @@ async def work(world: World, case_id: CaseId) -> None:
         await _end(world, case, Event.CANNOT_TELL, error, "no_evidence")
     except Exception:
         log.exception("work crashed", case=case_id)
-        error = RefineError(
+        crash = RefineError(
             "Something went wrong on our side; nothing was changed.", "Press Retry; the log of Refine tells more."
         )
-        await _end(world, case, Event.CANNOT_TELL, error, "no_evidence")
+        await _end(world, case, Event.CANNOT_TELL, crash, "no_evidence")
     world.poke()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
@@ -20,7 +22,7 @@ from bot.rules import Event
 log = structlog.get_logger()
 
 READS = 4  # roles read side by side at a first start
-SHOWN = 10  # cards posted at once in a burst: the worst
+SHOWN = 10  # rows of a burst's summary: the worst
 
 
 async def watch(world: World) -> None:
@@ -33,11 +35,16 @@ async def watch(world: World) -> None:
         if finding.status == "ACTIVE":
             by_role[finding.role_arn].append(finding)
     new: list[str] = []
-    for arn, findings in sorted(by_role.items()):
+    for arn, listed in sorted(by_role.items()):
+        findings = listed
         case = await world.store.case_of_role(arn)
         if case is None:
             new.append(arn)
             continue
+        if not read.complete:
+            # An analyzer that did not answer says nothing of its findings: those known of it stay.
+            seen = {f.id for f in listed}
+            findings = [*listed, *(f for f in case.findings if f.id not in seen)]
         if _ids(case.findings) != _ids(findings):
             case = await world.store.set_findings(case.id, _sorted(findings), rules.REFINE)
         if case.state is CaseState.RESOLVED:
@@ -74,7 +81,7 @@ async def _open(world: World, arns: Sequence[str], by_role: dict[str, list[Findi
         (r for r in roles if r[1] is not None or r[2]), key=lambda r: _rank(world, r[1], by_role[r[0]]), reverse=True
     )
     opened: list[Case] = []
-    for place, (arn, role, sentence) in enumerate(ranked):
+    for arn, role, sentence in ranked:
         findings = by_role[arn]
         case, created = await world.store.open_case(
             role_arn=arn,
@@ -89,11 +96,10 @@ async def _open(world: World, arns: Sequence[str], by_role: dict[str, list[Findi
             opened.append(case)
         if sentence:
             log.warning("role could not be read", role=arn, why=sentence)
-        if burst and place < SHOWN:
-            continue
     if burst and opened:
-        # One summary first, then the worst cards, then the others at the outbox's pace: a channel is not flooded.
+        # One summary first, then the worst cards at the outbox's pace; the others on demand: no channel is flooded.
         worst = opened[:SHOWN]
+        cards = opened[: world.settings.refine_burst_cards]
         first = opened[0].id
         await world.store.queue(
             [
@@ -103,7 +109,7 @@ async def _open(world: World, arns: Sequence[str], by_role: dict[str, list[Findi
                     key=f"burst/{first}",
                     args=(("opened", str(len(opened))), ("worst", " ".join(c.id for c in worst))),
                 ),
-                *(Note(kind="card", name="card", key=f"card/{c.id}", case_id=c.id) for c in worst),
+                *(Note(kind="card", name="card", key=f"card/{c.id}", case_id=c.id) for c in cards),
             ]
         )
 
@@ -118,20 +124,17 @@ def _rank(world: World, role: Role | None, findings: Sequence[Finding]) -> tuple
 
 async def _close(world: World, active: Iterable[str]) -> None:
     alive = set(active)
-    offset = 0
-    while True:
+    gone: list[Case] = []
+    for offset in itertools.count(0, 200):  # read to the end first: closing a case moves it in the order
         page = await world.store.cases(limit=200, offset=offset, light=True)
-        for case in page:
-            if case.role_arn in alive or not case.findings:
-                continue
-            await world.store.set_findings(case.id, (), rules.REFINE)
-            try:
-                await world.store.move(case.id, Event.RESOLVE, by=rules.REFINE, sentence="", until=None)
-            except LostRaceError:
-                continue  # applied or under way: it stays rollable, and the card shows that its findings are gone
+        gone += [case for case in page if case.findings and case.role_arn not in alive]
         if len(page) < 200:
-            return
-        offset += 200
+            break
+    for case in gone:
+        await world.store.set_findings(case.id, (), rules.REFINE)
+        # Applied or under way, it takes no such news: it stays rollable, and its card shows that the findings are gone.
+        with suppress(LostRaceError):
+            await world.store.move(case.id, Event.RESOLVE, by=rules.REFINE, sentence="", until=None)
 
 
 async def tick(world: World) -> None:

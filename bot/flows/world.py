@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 from bot.config import Settings
 from bot.errors import RefineError
@@ -12,6 +13,8 @@ from bot.flows.ports import Aws, Clock, Engine, NewId, Note, Slack, Sleep, Store
 from bot.model import Case, CaseId, Person, Quotas, TrimSettings, UserId
 from bot.policy import Catalogue
 from bot.rules import Button, Guard, Team, may
+
+SEEN = timedelta(minutes=5)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,12 +30,14 @@ class World:
     sleep: Sleep
     own_roles: tuple[str, ...] = ()
     workspace: str = ""
+    seen: dict[UserId, tuple[datetime, bool]] = field(default_factory=dict)  # approvers, see `team_to_show`
     wake: asyncio.Event = field(default_factory=asyncio.Event)  # something waits in the outbox
 
     @property
     def guard(self) -> Guard:
         return Guard(
             own_roles=self.own_roles,
+            member_role=self.settings.refine_member_role,
             patterns=self.settings.refine_protected_roles,
             tag=self.settings.refine_protected_tag,
         )
@@ -67,6 +72,27 @@ class World:
             needed=self.settings.refine_approvals_needed,
             four_eyes=self.settings.refine_four_eyes,
         )
+
+    async def team_to_show(self) -> Team:
+        """Return the team without those that a click would be refused to: guests in the group, say.
+
+        For drawing only, so what is known of a person may be a few minutes old; every click is checked anew.
+        """
+        team = await self.team()
+        now = self.clock()
+        fit: set[UserId] = set()
+        for approver in team.approvers:
+            until, may_act = self.seen.get(approver, (now, False))
+            if now >= until:
+                try:
+                    person = await self.slack.person(approver)
+                except RefineError:
+                    continue
+                may_act = not (person.deleted or person.bot or person.guest or person.stranger)
+                self.seen[approver] = (now + SEEN, may_act)
+            if may_act:
+                fit.add(approver)
+        return replace(team, approvers=frozenset(fit))
 
     async def allowed(self, by: UserId, button: Button, case: Case) -> tuple[Person, Team]:
         """Return person and team where they may press the button.
