@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8484
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test install check bench torture browser format lock
+.PHONY: demo test install check bench torture browser format lock readme
 
 install: $(VENV)/.run
 demo: $(VENV)/.sandbox
@@ -20,6 +20,8 @@ check: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+readme: $(VENV)/.test
+	$(BIN)/python -m tests.readme
 bench: $(VENV)/.test
 	@test -n "$(NAME)" || { echo "make bench NAME=...: which one? See tests/benchmarks." >&2; exit 2; }
 	@test -f tests/benchmarks/$(NAME).py || { echo "make bench NAME=$(NAME): there is no such benchmark yet." >&2; exit 2; }
