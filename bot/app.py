@@ -105,7 +105,7 @@ async def assemble(settings: Settings) -> AsyncIterator[Bot]:
         client = await stack.enter_async_context(
             web_client(settings.slack_bot_token.get_secret_value(), base_url=settings.slack_api_url)
         )
-        slack = Slack(client, clock=now, sleep=asyncio.sleep)
+        slack = Slack(client, clock=now, sleep=asyncio.sleep, spacing=settings.refine_post_seconds)
         engine = Engine()
         world = World(
             store=store,

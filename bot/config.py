@@ -73,6 +73,10 @@ class Settings(BaseSettings):
         10, ge=0, description="How many cards, the worst first, follow such a summary; the others come on demand."
     )
 
+    refine_post_seconds: float = Field(
+        1.0, ge=0, le=60, description="Seconds between two posts to one channel: Slack takes about one a second."
+    )
+
     refine_data_dir: Path = Field(Path("var"), description="Where the database and the audit key are kept.")
     refine_audit_key: SecretStr | None = Field(
         None, description="Key of the audit chain; default: a file made in the data directory."

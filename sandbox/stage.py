@@ -44,6 +44,7 @@ def bot_environment(aws_url: str, slack: LocalSlack, data_dir: Path, port: int, 
         "REFINE_POLL_SECONDS": "5",
         "REFINE_SETTLE_SECONDS": "5",
         "REFINE_BURST_CARDS": "100",
+        "REFINE_POST_SECONDS": "0.1",  # the local Slack is in no hurry, and its visitors are
         "REFINE_PORT": str(port),
         "REFINE_LOG": "text",
     }

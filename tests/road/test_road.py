@@ -107,7 +107,7 @@ async def test_a_name_that_nobody_has_gets_near_matches_and_no_name_gets_help(tm
 
 
 async def test_a_restart_posts_nothing_twice_and_old_buttons_still_work(tmp_path: Path) -> None:
-    async with stage(tmp_path) as running:
+    async with stage(tmp_path, REFINE_POST_SECONDS="0.5") as running:
         walk = Walk(running)
         card = await walk.card("ApplicationRole", "case:review")
         assert await running.bot.stop() == 0  # in the middle of its first cards
