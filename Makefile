@@ -39,7 +39,11 @@ browser:
 
 # One stamp a set: run, then sandbox on top, then test on top. --require-hashes refuses anything the lock does not name.
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Refine needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Refine needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends python3-venv >/dev/null; } || \
+	{ echo "Debian keeps a part of Python apart: sudo apt-get install python3-venv, then try again." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 $(VENV)/.run $(VENV)/.sandbox $(VENV)/.test: $(VENV)/.%: requirements/%.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install -q --require-hashes -r requirements/$*.txt
