@@ -52,5 +52,5 @@ $(VENV)/.run $(VENV)/.sandbox $(VENV)/.test: $(VENV)/.%: requirements/%.txt pypr
 	@touch $@
 lock: $(VENV)/bin/python
 	$(BIN)/pip install -q uv
-	for s in run sandbox test build; do $(BIN)/uv pip compile -q --generate-hashes --no-header --no-emit-index-url \
+	for s in run sandbox test build bench; do $(BIN)/uv pip compile -q --generate-hashes --no-header --no-emit-index-url \
 	  --python-version 3.11 --universal requirements/$$s.in -o requirements/$$s.txt; done

@@ -4,6 +4,20 @@ from bot.policy.catalogue import Catalogue, load_catalogue
 from bot.policy.check import check
 from bot.policy.engine import trim
 from bot.policy.language import parse, size
+from bot.policy.rehearse import Call, Rehearsal, calls_of, rehearse
 from bot.policy.summary import Permits, permits_summary
 
-__all__ = ["Catalogue", "Permits", "check", "load_catalogue", "parse", "permits_summary", "size", "trim"]
+__all__ = [
+    "Call",
+    "Catalogue",
+    "Permits",
+    "Rehearsal",
+    "calls_of",
+    "check",
+    "load_catalogue",
+    "parse",
+    "permits_summary",
+    "rehearse",
+    "size",
+    "trim",
+]

@@ -1,15 +1,17 @@
-"""Spell kept actions small: patterns that match kept actions only, and lie inside what the statement granted before.
+"""Spell kept actions small: patterns that match nothing else known, and lie inside what the statement granted before.
 
-Per service: each candidate pattern is a bit set over names; a lazy greedy choice by characters saved, then a
-reverse delete. Greedy is within 1.5 % of the best of its class (design/engine-measurements.md); the class decides.
+Each pattern is a bit set over its service's names. Per kept name the cut points are walked with two pointers to the
+cheapest patterns that fit, a lazy greedy cover picks by characters per newly covered name, and a reverse delete takes
+what the others cover together. Greedy is within 1.5 % of the best of its class; the class decides.
 """
 
 from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
+from functools import cached_property
 
 
 class Class(IntEnum):
@@ -21,146 +23,241 @@ class Class(IntEnum):
     INFIX = 5  # and `*infix*`
 
 
+Allowed = Callable[[str], bool]
+
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z0-9]*|[a-z0-9]+|[^A-Za-z0-9]+")
 _FRAME = 3  # quotes and comma around each entry
 
 
+class Names:
+    """The names of one service as bit sets: which have a prefix, a suffix, a length, three letters in a row."""
+
+    def __init__(self, service: str, names: Sequence[str]) -> None:
+        """`names` are spelled as they are to be written."""
+        self.service = service
+        self.spelled = sorted(names, key=lambda n: (n.lower(), n))
+        self.low = [n.lower() for n in self.spelled]
+        self.place = {n: i for i, n in enumerate(self.low)}
+        self.heads = self._shared(lambda n: [n[:cut] for cut in range(len(n) + 1)])
+        self.tails = self._shared(lambda n: [n[cut:] for cut in range(len(n) + 1)])
+        longest = max(map(len, self.low), default=0)
+        self.atleast = [sum(1 << i for i, n in enumerate(self.low) if len(n) >= size) for size in range(longest + 1)]
+        self._borders: dict[int, list[int]] = {}
+
+    def _shared(self, parts: Callable[[str], list[str]]) -> list[list[int]]:
+        """Return, per name and cut, the set of names that share that part with it."""
+        sets: dict[str, int] = {}
+        lists = [parts(name) for name in self.low]
+        for i, cut in enumerate(lists):
+            bit = 1 << i
+            for part in cut:
+                sets[part] = sets.get(part, 0) | bit
+        return [[sets[part] for part in cut] for cut in lists]
+
+    @cached_property
+    def grams(self) -> list[tuple[list[int], list[int], list[int]]]:
+        """Return, per name and place, the sets of names that hold the one, two and three letters that begin there."""
+        sets: dict[str, int] = {}
+        for i, name in enumerate(self.low):
+            bit = 1 << i
+            for size in (1, 2, 3):
+                for at in range(len(name) - size + 1):
+                    gram = name[at : at + size]
+                    sets[gram] = sets.get(gram, 0) | bit
+        return [
+            (
+                [sets[name[at : at + 1]] for at in range(len(name))],
+                [sets[name[at : at + 2]] for at in range(len(name) - 1)],
+                [sets[name[at : at + 3]] for at in range(len(name) - 2)],
+            )
+            for name in self.low
+        ]
+
+    def borders(self, i: int) -> list[int]:
+        """Return the places between the words of a name, its ends included: `DescribeDBInstances` → 0, 8, 10, 19."""
+        if i not in self._borders:
+            self._borders[i] = [0, *(m.end() for m in _WORD.finditer(self.spelled[i]))]
+        return self._borders[i]
+
+
 def compact(
-    service: str,
-    wanted: Sequence[str],
-    names: Collection[str],
-    kind: Class,
-    allowed: Callable[[str], bool],
+    names: Names, wanted: Sequence[str], fine: Sequence[str], kind: Class, allowed: Allowed | None = None
 ) -> list[str]:
     """Return the entries for one service, sorted: full `service:Pattern` strings.
 
-    `wanted` are kept names as spelled; `names` all that the service has; `allowed` tells whether a pattern
-    lies inside what was granted before.
+    `wanted` are the names to spell, `fine` those that a pattern may match beside them, both in lower case and known to
+    `names`; `allowed` tells whether a pattern `service:Pattern` lies inside what was granted before (None: any does).
     """
-    wanted = sorted(set(wanted), key=lambda n: (n.lower(), n))
-    if kind is Class.NAMES or len(wanted) < 2:
-        return [f"{service}:{n}" for n in wanted]
-    low = {n.lower(): n for n in wanted}
-    others = sorted({n.lower() for n in names} - set(low))
-    index = {n: i for i, n in enumerate(low)}
-    chosen = _cover(low, others, index, kind, lambda p: allowed(f"{service}:{p}"))
-    return sorted((f"{service}:{p}" for p in chosen), key=lambda p: (p.lower(), p))
-
-
-def _cover(
-    low: dict[str, str], others: list[str], index: dict[str, int], kind: Class, allowed: Callable[[str], bool]
-) -> list[str]:
-    # Cheapest pattern per set of covered names; the name itself covers itself.
-    best: dict[int, str] = {}
-    for pattern, mask in _candidates(low, others, index, kind):
-        old = best.get(mask)
-        if (old is None or (len(pattern), pattern) < (len(old), old)) and mask.bit_count() > 1:
-            best[mask] = pattern
-    options = [(p, m) for m, p in sorted(best.items(), key=lambda i: (len(i[1]), i[1]))]
-    cost = {i: len(n) + _FRAME for n, i in index.items()}
-    left = (1 << len(index)) - 1
-
-    def saving(pattern: str, mask: int) -> int:
-        return sum(cost[i] for i in _bits(mask & left)) - len(pattern) - _FRAME
-
-    heap = [(-s, len(p), p, m) for p, m in options if (s := saving(p, m)) > 0]
-    heapq.heapify(heap)
-    chosen: list[tuple[str, int]] = []
-    while heap:
-        _, length, pattern, mask = heapq.heappop(heap)
-        now = saving(pattern, mask)
-        if now <= 0:
-            continue
-        if heap and -now > heap[0][0]:
-            heapq.heappush(heap, (-now, length, pattern, mask))
-            continue
-        if not allowed(pattern):
-            continue
-        chosen.append((pattern, mask))
-        left &= ~mask
-    for name, i in index.items():
-        if left >> i & 1:
-            chosen.append((low[name], 1 << i))
-    # Reverse delete, dearest first: what the others cover together goes.
-    for each in sorted(chosen, key=lambda c: (-len(c[0]), c[0])):
-        rest = 0
-        for other in chosen:
-            if other is not each:
-                rest |= other[1]
-        if each[1] & ~rest == 0:
-            chosen.remove(each)
-    return [p for p, _ in chosen]
-
-
-def _bits(mask: int) -> Iterable[int]:
-    while mask:
-        lowest = mask & -mask
-        yield lowest.bit_length() - 1
-        mask ^= lowest
+    places = sorted(names.place[n] for n in wanted)
+    if kind is Class.NAMES:
+        return [f"{names.service}:{names.spelled[i]}" for i in places]
+    goal = sum(1 << i for i in places)
+    bad = ~(goal | sum(1 << names.place[n] for n in fine)) & ((1 << len(names.low)) - 1)
+    chosen = _cover(names, places, goal, _candidates(names, places, goal, bad, kind, allowed))
+    return sorted((f"{names.service}:{p}" for p in chosen), key=lambda p: (p.lower(), p))
 
 
 def _candidates(
-    low: dict[str, str], others: list[str], index: dict[str, int], kind: Class
-) -> Iterable[tuple[str, int]]:
-    """Yield patterns that match none of `others`, each with the bit set of the wanted names it matches."""
-    pre: dict[str, int] = {}
-    suf: dict[str, int] = {}
-    bad_pre: dict[str, int] = {}
-    bad_suf: dict[str, int] = {}
-    for name, i in index.items():
-        for cut in range(len(name) + 1):
-            pre[name[:cut]] = pre.get(name[:cut], 0) | 1 << i
-            suf[name[cut:]] = suf.get(name[cut:], 0) | 1 << i
-    for i, name in enumerate(others):
-        for cut in range(len(name) + 1):
-            if name[:cut] in pre:
-                bad_pre[name[:cut]] = bad_pre.get(name[:cut], 0) | 1 << i
-            if name[cut:] in suf:
-                bad_suf[name[cut:]] = bad_suf.get(name[cut:], 0) | 1 << i
-    size = [len(n) for n in index]
-    other_size = [len(n) for n in others]
-    seen: set[tuple[str, str]] = set()
-    for name, spelled in low.items():
-        cuts = _borders(spelled) if kind is Class.WORDS else range(len(name) + 1)
-        for a in cuts:
-            head = name[:a]
-            bad_head = bad_pre.get(head, 0)
-            for b in cuts:
-                if b < a or (head, name[b:]) in seen:
-                    continue
-                tail = name[b:]
-                seen.add((head, tail))
-                bad = bad_head & bad_suf.get(tail, 0)
-                if bad and any(other_size[i] >= len(head) + len(tail) for i in _bits(bad)):
-                    continue
-                mask = pre[head] & suf[tail]
-                if mask.bit_count() < 2:
-                    continue
-                short = [i for i in _bits(mask) if size[i] < len(head) + len(tail)]
-                for i in short:
-                    mask &= ~(1 << i)
-                yield f"{spelled[:a]}*{spelled[b:]}", mask
+    names: Names, places: list[int], goal: int, bad: int, kind: Class, allowed: Allowed | None
+) -> dict[int, str]:
+    """Return the cheapest pattern for each set of wanted names that one pattern can cover."""
+    best: dict[int, str] = {}
+    prefix = f"{names.service}:"
+    for i in places:
+        spelled = names.spelled[i]
+        cuts = names.borders(i) if kind is Class.WORDS else range(len(spelled) + 1)
+        for head, tail, mask in _walk(names, i, cuts, bad, goal, spelled, prefix, allowed):
+            pattern = f"{spelled[:head]}*{spelled[tail:]}"
+            old = best.get(mask)
+            if old is None or (len(pattern), pattern) < (len(old), old):
+                best[mask] = pattern
     if kind is Class.INFIX:
-        yield from _infixes(low, others, index)
+        seen: set[str] = set()
+        for i in places:
+            for start, end, holders in _infixes(names, i, bad, allowed):
+                part = names.low[i][start:end]
+                if part in seen:
+                    continue
+                seen.add(part)
+                pattern = f"*{names.spelled[i][start:end]}*"
+                mask = _holding(names, part, holders & goal)
+                old = best.get(mask)
+                if old is None or (len(pattern), pattern) < (len(old), old):
+                    best[mask] = pattern
+    return best
 
 
-def _infixes(low: dict[str, str], others: list[str], index: dict[str, int]) -> Iterable[tuple[str, int]]:
-    forbidden = "\n".join(others)
-    masks: dict[str, int] = {}
-    spelling: dict[str, str] = {}
-    for name, i in index.items():
-        for a in range(len(name)):
-            # Beyond some length an infix saves nothing over a prefix or suffix.
-            for b in range(a + 1, min(len(name), a + 16) + 1):
-                part = name[a:b]
-                masks[part] = masks.get(part, 0) | 1 << i
-                spelling.setdefault(part, low[name][a:b])
-    for part, mask in masks.items():
-        if mask.bit_count() > 1 and part not in forbidden:
-            yield f"*{spelling[part]}*", mask
+def _walk(
+    names: Names, i: int, cuts: Sequence[int], bad: int, goal: int, spelled: str, prefix: str, allowed: Allowed | None
+) -> Iterator[tuple[int, int, int]]:
+    """Yield (head, tail, covered) of the patterns `name[:head]*name[tail:]` that no shorter one replaces.
+
+    The longer the head, the shorter the tail may be: two pointers meet every pattern worth having.
+    """
+    heads, tails, atleast = names.heads[i], names.tails[i], names.atleast
+    size = len(spelled)
+    last = len(cuts) - 1
+    t = 0
+    emitted = -1
+    for h, head in enumerate(cuts):
+        t = max(t, h)
+        some = heads[head]
+        ill = some & bad
+        while True:
+            tail = cuts[t]
+            if (ill and ill & tails[tail] & atleast[head + size - tail]) or (
+                allowed is not None and not allowed(f"{prefix}{spelled[:head]}*{spelled[tail:]}")
+            ):
+                t -= 1
+                break
+            if t == last:
+                break
+            t += 1
+        if t > emitted and t >= h:
+            emitted = t
+            tail = cuts[t]
+            yield head, tail, some & tails[tail] & atleast[head + size - tail] & goal
+            if t == last:
+                return  # any longer head only says more
 
 
-def _borders(name: str) -> list[int]:
-    """Return the positions between the words of a name, its ends included: `DescribeDBInstances` → 0, 8, 10, 19."""
-    ends = [m.end() for m in _WORD.finditer(name)]
-    return [0, *ends]
+def _infixes(names: Names, i: int, bad: int, allowed: Allowed | None) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, end, holders) of the shortest parts of a name that no bad name holds.
+
+    `holders` is a superset of the names that hold the part: those that hold each three letters in a row of it.
+    """
+    name = names.low[i]
+    ones, twos, threes = names.grams[i]
+    size = len(name)
+    end = 1
+    found: tuple[int, int, int] | None = None
+    for start in range(size):
+        # Part by part, one letter longer each, until no bad name is left.
+        if end <= start:
+            end = start + 1
+        length = end - start
+        holders = ones[start] if length == 1 else twos[start] if length == 2 else threes[start]
+        for at in range(start + 1, end - 2):
+            holders &= threes[at]
+        while ((rest := holders & bad) and (length <= 3 or _held(names.low, name[start:end], rest))) or (
+            allowed is not None and not allowed(f"{names.service}:*{name[start:end]}*")
+        ):
+            if end == size:
+                break
+            end += 1
+            length += 1
+            if length > 3:
+                holders &= threes[end - 3]
+            else:
+                holders = twos[start] if length == 2 else threes[start]
+        else:
+            if found is not None and found[1] < end:
+                yield found
+            found = (start, end, holders)
+            continue
+        break
+    if found is not None:
+        yield found
+
+
+def _held(low: list[str], part: str, among: int) -> bool:
+    while among:
+        last = among.bit_length() - 1
+        if part in low[last]:
+            return True
+        among ^= 1 << last
+    return False
+
+
+def _holding(names: Names, part: str, among: int) -> int:
+    if len(part) <= 3:
+        return among
+    found = 0
+    while among:
+        lowest = among & -among
+        if part in names.low[lowest.bit_length() - 1]:
+            found |= lowest
+        among ^= lowest
+    return found
+
+
+def _cover(names: Names, places: list[int], goal: int, best: dict[int, str]) -> list[str]:
+    frame = _FRAME + len(names.service) + 1
+    # A name stays a name where a pattern for it alone would save nothing.
+    own = {1 << i: names.spelled[i] for i in places}
+    heap = [((len(p) + frame) / m.bit_count(), p, m) for m, p in best.items() if m not in own or len(p) < len(own[m])]
+    heap += [(len(name) + frame, name, mask) for mask, name in own.items()]
+    heapq.heapify(heap)
+    left = goal
+    chosen: list[tuple[str, int]] = []
+    while left:
+        price, pattern, mask = heapq.heappop(heap)
+        new = (mask & left).bit_count()
+        if not new:
+            continue
+        now = (len(pattern) + frame) / new
+        if now > price and heap and now > heap[0][0]:
+            heapq.heappush(heap, (now, pattern, mask))
+            continue
+        chosen.append((pattern, mask))
+        left &= ~mask
+    return _without_spare(chosen)
+
+
+def _without_spare(chosen: list[tuple[str, int]]) -> list[str]:
+    """Take out, dearest first, each pattern whose names the others cover together."""
+    once = twice = 0
+    for _, mask in chosen:
+        twice |= once & mask
+        once |= mask
+    order = sorted(chosen, key=lambda c: (-len(c[0]), c[0]))
+    kept: list[tuple[str, int]] = []
+    for n, (pattern, mask) in enumerate(order):
+        if not mask & ~twice:
+            rest = 0
+            for _, other in (*kept, *order[n + 1 :]):
+                rest |= other
+            if not mask & ~rest:
+                continue
+        kept.append((pattern, mask))
+    return [p for p, _ in kept]

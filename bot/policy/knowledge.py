@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
-from bot.policy.language import matches
+from bot.policy.patterns import is_name, matches
+
+_KEPT = 100_000  # names whose traits are remembered: every action there is, a few times over
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,19 @@ class Needed:
     why: str
     consumers: tuple[str, ...]
 
+    def consumer(self, kept: Iterable[str]) -> str | None:
+        """Return the first of the kept actions (full names) that cannot do without it."""
+        names, patterns = _parted(self.consumers)
+        for action in kept:
+            if action.lower() in names or any(matches(p, action) for p in patterns):
+                return action
+        return None
+
+
+@lru_cache(maxsize=16)
+def _parted(patterns: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
+    return frozenset(p.lower() for p in patterns if is_name(p)), tuple(p for p in patterns if not is_name(p))
+
 
 @dataclass(frozen=True, slots=True)
 class Marked:
@@ -27,31 +43,46 @@ class Marked:
     why: str
 
 
+class Marks:
+    """Traits by the service of their patterns, so that most actions cost one look."""
+
+    def __init__(self, marks: Iterable[Marked]) -> None:
+        self._by: dict[str, list[tuple[str, str]]] = {}
+        for mark in marks:
+            for pattern in mark.patterns:
+                self._by.setdefault(pattern.partition(":")[0].lower(), []).append((pattern, mark.why))
+        self._known: dict[str, str] = {}
+
+    def services(self) -> frozenset[str]:
+        """Return the services that the patterns name."""
+        return frozenset(self._by)
+
+    def of(self, key: str) -> str:
+        """Return the trait of a lower-case full name; empty where it has none."""
+        why = self._known.get(key)
+        if why is None:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            own = [*self._by.get(key.partition(":")[0], ()), *self._by.get("*", ())]
+            why = self._known[key] = next((w for p, w in own if matches(p, key)), "")
+        return why
+
+
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    needed: tuple[Needed, ...]
-    invisible: tuple[Marked, ...]
-    sensitive: tuple[Marked, ...]
-
-    def pair(self, action: str) -> Needed | None:
-        return next((n for n in self.needed if n.action.lower() == action.lower()), None)
-
-    def is_invisible(self, action: str) -> str:
-        return _why(self.invisible, action)
+    pairs: Mapping[str, Needed]  # by lower-case full name
+    invisible: Marks
+    sensitive: Marks
 
     def is_sensitive(self, action: str) -> str:
-        return _why(self.sensitive, action)
-
-
-def _why(marks: tuple[Marked, ...], action: str) -> str:
-    return next((m.why for m in marks if any(matches(p, action) for p in m.patterns)), "")
+        return self.sensitive.of(action.lower())
 
 
 @lru_cache(maxsize=1)
 def knowledge() -> Knowledge:
     data = tomllib.loads((files("bot.policy") / "data" / "actions.toml").read_text(encoding="utf-8"))
     return Knowledge(
-        needed=tuple(Needed(n["action"], n["why"], tuple(n["for"])) for n in data["needed"]),
-        invisible=tuple(Marked(tuple(m["actions"]), m["why"]) for m in data["invisible"]),
-        sensitive=tuple(Marked(tuple(m["actions"]), m["why"]) for m in data["sensitive"]),
+        pairs={n["action"].lower(): Needed(n["action"], n["why"], tuple(n["for"])) for n in data["needed"]},
+        invisible=Marks(Marked(tuple(m["actions"]), m["why"]) for m in data["invisible"]),
+        sensitive=Marks(Marked(tuple(m["actions"]), m["why"]) for m in data["sensitive"]),
     )

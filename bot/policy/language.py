@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from bot.errors import PolicyError
@@ -17,7 +16,8 @@ from bot.errors import PolicyError
 _TOP = frozenset({"Version", "Id", "Statement"})
 _KEYS = frozenset({"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"})
 _VERSIONS = frozenset({"2012-10-17", "2008-10-17"})
-_ACTION = re.compile(r"\*|\*:\*|[A-Za-z0-9-]+:[A-Za-z0-9*?]+")
+_ACTION = re.compile(r"\*|\*:\*|[A-Za-z0-9-]+:[A-Za-z0-9*?_.-]+")
+_BEYOND = re.compile(r"[^\x00-\xff]")  # characters that IAM takes only as escapes
 _DEPTH = 60
 
 
@@ -50,14 +50,22 @@ def parse(text: str, name: str = "the policy") -> Document:
     Raises:
         PolicyError: it is not one; the sentence names line and column, or the JSON path.
     """
-    raw = read_json(text, name)
+    return document(read_json(text, name), name)
+
+
+def document(raw: Any, name: str = "the policy") -> Document:
+    """Read a permissions policy document that is JSON already.
+
+    Raises:
+        PolicyError: it is not one; the sentence names the JSON path.
+    """
     if not isinstance(raw, dict):
-        raise PolicyError(f"{name} is not a JSON object.")
+        raise PolicyError(f"{name} is not a policy: its $ is not a JSON object.")
     for key in raw:
         if key not in _TOP:
             raise PolicyError(f"{name} has an unknown element at $.{key}.")
     version = raw.get("Version", "2008-10-17")
-    if version not in _VERSIONS:
+    if not isinstance(version, str) or version not in _VERSIONS:
         raise PolicyError(f"{name} has a Version at $.Version that IAM does not know.", "It is 2012-10-17.")
     if "Statement" not in raw:
         raise PolicyError(f"{name} has no Statement at $.")
@@ -76,36 +84,90 @@ def parse(text: str, name: str = "the policy") -> Document:
 
 
 def read_json(text: str, name: str) -> Any:
-    """Parse JSON, refusing duplicate keys and absurd depth.
+    """Parse JSON, refusing what IAM would refuse or half read: duplicate keys, NaN, absurd depth.
 
     Raises:
         PolicyError: with line and column.
     """
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) != len(items):
-            seen: set[str] = set()
-            twice = next(k for k, _ in items if k in seen or seen.add(k))  # type: ignore[func-returns-value]
-            raise PolicyError(f"{name} has the element {twice!r} twice in one object.", "IAM would take only one.")
-        return found
-
     text = text.removeprefix("\ufeff")
     try:
-        value = json.loads(text, object_pairs_hook=pairs, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_float)
     except json.JSONDecodeError as error:
-        raise PolicyError(f"{name} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
-    except ValueError:
-        raise PolicyError(f"{name} is not JSON: it holds a number that JSON does not have.") from None
+        place = f"line {error.lineno}, column {error.colno}"
+        raise PolicyError(f"{name} is not JSON: {error.msg} at {place}.", _hint(text, error.pos)) from None
+    except _TwiceError as error:
+        place = _place(text, str(error))
+        raise PolicyError(
+            f"{name} has the element {str(error)[:80]!r} twice in one object{place}.", "IAM would take only one."
+        ) from None
     except RecursionError:
         raise PolicyError(f"{name} is nested too deeply.") from None
+    except ValueError:
+        raise PolicyError(f"{name} is not JSON: it holds a number that JSON does not have{_place(text)}.") from None
     if _depth(value) > _DEPTH:
         raise PolicyError(f"{name} is nested too deeply.")
     return value
 
 
-def _no_constant(word: str) -> Any:
+class _TwiceError(Exception):
+    pass
+
+
+def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(items)
+    if len(found) != len(items):
+        keys = [k for k, _ in items]
+        raise _TwiceError(next(k for i, k in enumerate(keys) if k in keys[:i]))
+    return found
+
+
+def _no_number(word: str) -> Any:
     raise ValueError(word)
+
+
+def _float(word: str) -> float:
+    value = float(word)
+    if value in {float("inf"), float("-inf")}:
+        raise ValueError(word)
+    return value
+
+
+def _hint(text: str, at: int) -> str:
+    if re.match(r"\s*(//|/\*|#)", text[at:]) or re.search(r"(//|/\*|#)\s*$", text[:at]):
+        return "JSON has no comments: take them out."
+    if re.search(r",\s*$", text[:at]) and text[at : at + 1] in {"}", "]"}:
+        return "The comma before it is one too many."
+    return ""
+
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}:]|-?Infinity|NaN|-?\d[\d.eE+-]*')
+
+
+def _place(text: str, twice: str | None = None) -> str:
+    """Return ` at line L, column C` of a key's second place in one object, or of a number that JSON does not have."""
+    stack: list[set[str]] = []
+    last: re.Match[str] | None = None
+    for token in _TOKEN.finditer(text):
+        word = token[0]
+        at: re.Match[str] | None = None
+        if word == "{":
+            stack.append(set())
+        elif word == "}" and stack:
+            stack.pop()
+        elif word == ":" and stack and last is not None and last[0].startswith('"'):
+            key = json.loads(last[0], strict=False)
+            at = last if key == twice and key in stack[-1] else None
+            stack[-1].add(key)
+        elif twice is None and word[0] != '"':
+            try:
+                json.loads(word, parse_constant=_no_number, parse_float=_float)
+            except ValueError:
+                at = token
+        if at is not None:
+            line = text.count("\n", 0, at.start()) + 1
+            return f" at line {line}, column {at.start() - text.rfind(chr(10), 0, at.start())}"
+        last = token
+    return ""
 
 
 def _depth(value: Any) -> int:
@@ -140,10 +202,17 @@ def _statement(raw: Any, index: int, where: str, name: str) -> Statement:
         raise PolicyError(f"{name} needs Action or NotAction, and not both, at {where}.")
     if ("Resource" in raw) == ("NotResource" in raw):
         raise PolicyError(f"{name} needs Resource or NotResource, and not both, at {where}.")
+    if not isinstance(raw.get("Sid", ""), str):
+        raise PolicyError(f"{name} has a Sid at {where}.Sid that is not a string.")
+    if not isinstance(raw.get("Condition", {}), dict):
+        raise PolicyError(f"{name} has a Condition at {where}.Condition that is not an object.")
+    about = "Resource" if "Resource" in raw else "NotResource"
+    if not _strings(raw[about]):
+        raise PolicyError(f"{name} has a {about} at {where}.{about} that is neither a string nor a list of strings.")
     key = "Action" if "Action" in raw else "NotAction"
     value = raw[key]
     patterns = [value] if isinstance(value, str) else value
-    if not isinstance(patterns, list) or not patterns or not all(isinstance(p, str) for p in patterns):
+    if not _strings(value):
         raise PolicyError(f"{name} has a {key} at {where}.{key} that is neither a string nor a list of strings.")
     for i, pattern in enumerate(patterns):
         if not _ACTION.fullmatch(pattern):
@@ -154,118 +223,36 @@ def _statement(raw: Any, index: int, where: str, name: str) -> Statement:
     )
 
 
+def _strings(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and len(value) > 0 and all(isinstance(v, str) for v in value)
+    )
+
+
+_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|\s+')
+
+
 def size(text: str) -> int:
     """Characters of a document as IAM counts them: white space outside strings aside.
 
     Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
     """
-    return len(re.sub(r'("(?:[^"\\]|\\.)*")|\s+', lambda m: m[1] or "", text))
+    return len(_SPACE.sub(lambda m: m[1] or "", text))
+
+
+def weigh(raw: Any) -> int:
+    """Return what `size` counts of a JSON value as `write` writes it."""
+    return len(_escaped(json.dumps(raw, separators=(",", ":"), ensure_ascii=False)))
 
 
 def write(raw: Mapping[str, Any]) -> str:
-    """Return a document as people read it: two spaces, keys in the order given."""
-    return json.dumps(raw, indent=2, ensure_ascii=False)
+    """Return a document as people read it: two spaces, keys in the order given.
 
-
-# -------------------- patterns
-
-
-def normal(pattern: str) -> str:
-    """Return a pattern in lower case with runs of stars as one; `*` means `*:*`."""
-    low = re.sub(r"\*+", "*", pattern.lower())
-    return "*:*" if low == "*" else low
-
-
-@lru_cache(maxsize=65536)
-def matcher(pattern: str) -> re.Pattern[str]:
-    """Return a regular expression over lower-case `service:action` names."""
-    return re.compile(re.escape(normal(pattern)).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
-
-
-def matches(pattern: str, action: str) -> bool:
-    """Tell whether IAM takes the action to be meant by the pattern: case does not count."""
-    return matcher(pattern).fullmatch(action.lower()) is not None
-
-
-_OTHER = "\0"  # stands for every character that neither pattern names
-
-
-@lru_cache(maxsize=65536)
-def inside(inner: str, outer: str) -> bool:
-    """Tell whether every string of the one pattern is one of the other's: exact, for `*` and `?` anywhere.
-
-    A walk over pairs of a position in `inner` and the set of positions that `outer` may be in.
+    IAM takes the characters up to U+00FF as they are; what lies beyond was an escape, and becomes one again.
+    Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreatePolicy.html
     """
-    a, b = normal(inner), normal(outer)
-    letters = (set(a) | set(b)) - {"*", "?"} | {_OTHER}
-
-    def close(states: frozenset[int]) -> frozenset[int]:
-        found = set(states)
-        for s in sorted(states):
-            at = s
-            while at < len(b) and b[at] == "*":
-                at += 1
-                found.add(at)
-        return frozenset(found)
-
-    def step(states: frozenset[int], letter: str) -> frozenset[int]:
-        moved = set()
-        for s in states:
-            if s == len(b):
-                continue
-            if b[s] == "*":
-                moved.add(s)
-            elif b[s] in {"?", letter}:
-                moved.add(s + 1)
-        return close(frozenset(moved))
-
-    start = (0, close(frozenset({0})))
-    todo, seen = [start], {start}
-    while todo:
-        at, states = todo.pop()
-        if not states:
-            return False
-        nexts: list[tuple[int, frozenset[int]]] = []
-        if at == len(a):
-            if len(b) not in states:
-                return False
-            continue
-        if a[at] == "*":
-            nexts.append((at + 1, states))
-            nexts += [(at, step(states, letter)) for letter in letters]
-        elif a[at] == "?":
-            nexts += [(at + 1, step(states, letter)) for letter in letters]
-        else:
-            nexts.append((at + 1, step(states, a[at])))
-        for each in nexts:
-            if each not in seen:
-                seen.add(each)
-                todo.append(each)
-    return True
+    return _escaped(json.dumps(raw, indent=2, ensure_ascii=False))
 
 
-@lru_cache(maxsize=65536)
-def meets(one: str, other: str) -> bool:
-    """Tell whether some string belongs to both patterns."""
-    a, b = normal(one), normal(other)
-    todo, seen = [(0, 0)], {(0, 0)}
-    while todo:
-        i, j = todo.pop()
-        if i == len(a) and j == len(b):
-            return True
-        nexts = []
-        if i < len(a) and a[i] == "*":
-            nexts.append((i + 1, j))
-            if j < len(b):
-                nexts.append((i, j + 1))
-        if j < len(b) and b[j] == "*":
-            nexts.append((i, j + 1))
-            if i < len(a):
-                nexts.append((i + 1, j))
-        if i < len(a) and j < len(b) and "*" not in {a[i], b[j]} and (a[i] == b[j] or "?" in {a[i], b[j]}):
-            nexts.append((i + 1, j + 1))
-        for each in nexts:
-            if each not in seen:
-                seen.add(each)
-                todo.append(each)
-    return False
+def _escaped(text: str) -> str:
+    return text if text.isascii() else _BEYOND.sub(lambda m: json.dumps(m[0])[1:-1], text)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from bot.errors import InputError, NoEvidenceError
 from bot.model import ActionUse, Evidence, ServiceUse
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def read_report(
@@ -28,8 +31,8 @@ def read_report(
     """
     status = report.get("JobStatus")
     if status == "FAILED":
-        error = report.get("Error") or {}
-        why = f" ({error.get('Code', '')}: {error.get('Message', '')})" if error else ""
+        error = report.get("Error")
+        why = f" ({error.get('Code', '')}: {error.get('Message', '')})" if isinstance(error, Mapping) else ""
         raise NoEvidenceError(f"IAM could not make the last accessed report{why}.", "Ask for it again.")
     if status == "IN_PROGRESS":
         raise NoEvidenceError("IAM is still making the last accessed report.", "Ask for it again in a minute.")
@@ -47,12 +50,10 @@ def read_report(
     made_at = moment(report.get("JobCompletionDate"), "JobCompletionDate")
     if made_at is None:
         raise InputError("The report has no JobCompletionDate.")
-    try:
-        uses = tuple(_service(s) for s in services)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"The report holds a service that cannot be read ({error}).") from None
     return Evidence(
-        services=uses,
+        services=tuple(
+            _service(s, f"$.ServicesLastAccessed[{i}]") for i, s in enumerate(_list(services, "$.ServicesLastAccessed"))
+        ),
         made_at=made_at,
         tracking_days=tracking_days,
         role_arn=role_arn,
@@ -60,22 +61,49 @@ def read_report(
     )
 
 
-def _service(service: Mapping[str, Any]) -> ServiceUse:
+def _service(service: Any, at: str) -> ServiceUse:
+    if not isinstance(service, Mapping):
+        raise InputError(f"The report has something at {at} that is not a service.")
+    tracked = service.get("TrackedActionsLastAccessed")
+    actions = _list(() if tracked is None else tracked, f"{at}.TrackedActionsLastAccessed")
     return ServiceUse(
-        namespace=service["ServiceNamespace"],
-        name=service.get("ServiceName", ""),
-        last_accessed=moment(service.get("LastAuthenticated"), "LastAuthenticated"),
-        region=service.get("LastAuthenticatedRegion", ""),
-        entity=service.get("LastAuthenticatedEntity", ""),
-        actions=tuple(
-            ActionUse(
-                action=a["ActionName"],
-                last_accessed=moment(a.get("LastAccessedTime"), "LastAccessedTime"),
-                region=a.get("LastAccessedRegion", ""),
-            )
-            for a in service.get("TrackedActionsLastAccessed") or ()
-        ),
+        namespace=_name(service, "ServiceNamespace", at),
+        name=_text(service, "ServiceName", at),
+        last_accessed=moment(service.get("LastAuthenticated"), f"{at}.LastAuthenticated"),
+        region=_text(service, "LastAuthenticatedRegion", at),
+        entity=_text(service, "LastAuthenticatedEntity", at),
+        actions=tuple(_action(a, f"{at}.TrackedActionsLastAccessed[{i}]") for i, a in enumerate(actions)),
     )
+
+
+def _action(action: Any, at: str) -> ActionUse:
+    if not isinstance(action, Mapping):
+        raise InputError(f"The report has something at {at} that is not an action.")
+    return ActionUse(
+        action=_name(action, "ActionName", at),
+        last_accessed=moment(action.get("LastAccessedTime"), f"{at}.LastAccessedTime"),
+        region=_text(action, "LastAccessedRegion", at),
+    )
+
+
+def _list(value: Any, at: str) -> Iterable[Any]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise InputError(f"The report has something at {at} that is not a list.")
+    return value
+
+
+def _text(value: Mapping[str, Any], key: str, at: str) -> str:
+    found = value.get(key)
+    if found is not None and not isinstance(found, str):
+        raise InputError(f"The report has something at {at}.{key} that is not a text.")
+    return found or ""
+
+
+def _name(value: Mapping[str, Any], key: str, at: str) -> str:
+    found = value.get(key)
+    if not isinstance(found, str) or not _NAME.fullmatch(found):
+        raise InputError(f"The report has no name at {at}.{key}.")
+    return found
 
 
 def moment(value: Any, name: str) -> datetime | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bot.errors import PolicyError
 from bot.model import AccessLevel, RolePolicy
-from bot.policy.catalogue import Action, Catalogue
+from bot.policy.catalogue import Action, Catalogue, lexicon
 from bot.policy.engine import granted_by
 from bot.policy.knowledge import knowledge
 from bot.policy.language import parse
@@ -41,6 +41,7 @@ class Permits:
 
 def permits_summary(policies: Sequence[RolePolicy], catalogue: Catalogue) -> Permits:
     """Sum up what the policies grant."""
+    lex = lexicon(catalogue)
     found: dict[str, Action] = {}
     unread: list[str] = []
     for policy in policies:
@@ -51,7 +52,7 @@ def permits_summary(policies: Sequence[RolePolicy], catalogue: Catalogue) -> Per
             continue
         for statement in document.statements:
             if statement.allow:
-                found |= granted_by(statement, catalogue)
+                found |= granted_by(statement, lex)
     services = Counter(key.partition(":")[0] for key in found)
     rank, worst = _worst(found, catalogue)
     known = knowledge()

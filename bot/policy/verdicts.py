@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bot.model import ActionUse, ActionVerdict, Evidence, Mode, ServiceUse, TrimSettings, Verdict
 from bot.policy.catalogue import Action, Catalogue
 from bot.policy.knowledge import knowledge
-from bot.policy.language import matches
+from bot.policy.patterns import inside, is_name, matches
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,131 +22,155 @@ class Report:
 
     @classmethod
     def of(cls, evidence: Evidence) -> Report:
-        services = {s.namespace.lower(): s for s in evidence.services}
-        actions = {f"{n}:{a.action.lower()}": a for n, s in services.items() for a in s.actions}
+        services: dict[str, ServiceUse] = {}
+        actions: dict[str, ActionUse] = {}
         last: dict[str, datetime] = {}
-        for namespace, service in services.items():
-            times = [t for t in (service.last_accessed, *(a.last_accessed for a in service.actions)) if t]
-            if times:
-                last[namespace] = max(times)
+        for service in evidence.services:
+            namespace = service.namespace.lower()
+            # Should a report name one twice, the one with more to tell counts, and the latest of all times.
+            if namespace not in services or len(service.actions) > len(services[namespace].actions):
+                services[namespace] = service
+            for use in service.actions:
+                key = f"{namespace}:{use.action.lower()}"
+                if key not in actions or _later(use.last_accessed, actions[key].last_accessed):
+                    actions[key] = use
+            for at in (service.last_accessed, *(a.last_accessed for a in service.actions)):
+                if _later(at, last.get(namespace)):
+                    assert at is not None
+                    last[namespace] = at
         return cls(services, actions, last)
+
+
+def _later(at: datetime | None, than: datetime | None) -> bool:
+    return at is not None and (than is None or at > than)
 
 
 def judge(
     granted: Mapping[str, Action],
     names: Mapping[str, tuple[str, ...]],
-    unknown: Collection[str],
-    evidence: Evidence,
+    report: Report,
     catalogue: Catalogue,
     settings: TrimSettings,
 ) -> dict[str, ActionVerdict]:
-    """Return a verdict per granted action, by lower-case full name.
+    """Return a verdict per granted action, by lower-case full name, in the order of `granted`.
 
-    `names` gives the policies that grant each; `unknown` are those that the catalogue does not know.
+    `names` gives the policies that grant each.
     """
-    report = Report.of(evidence)
-    since = settings.now - timedelta(days=settings.window_days)
+    table = _Table(report, catalogue, settings)
     verdicts: dict[str, ActionVerdict] = {}
-    pairs: list[str] = []
+    kept: list[str] = []
+    waiting: list[str] = []
     for key, action in granted.items():
-        verdict, kept, reason = _first(key, action, key in unknown, report, since, catalogue, settings)
-        if verdict is None:
-            pairs.append(key)
-            continue
-        verdicts[key] = _make(key, action, verdict, kept, reason, report, names[key])
-    # Permissions without a call of their own are judged last: they follow what is kept of the others.
-    kept_names = [v.action for v in verdicts.values() if v.kept]
-    for key in pairs:
-        verdict, kept, reason = _pair(granted[key], kept_names, report, since, settings)
-        verdicts[key] = _make(key, granted[key], verdict, kept, reason, report, names[key])
+        row = table.row(key, action)
+        if row is None:
+            # A permission without a call of its own is judged last: it follows what is kept of the others.
+            waiting.append(key)
+            row = _IDLE
+        elif row[1]:
+            kept.append(action.full)
+        verdicts[key] = table.verdict(key, action, row, names[key])
+    for key in waiting:
+        verdicts[key] = table.verdict(key, granted[key], table.pair(key, granted[key], kept), names[key])
     return verdicts
 
 
-def _make(
-    key: str, action: Action, verdict: Verdict, kept: bool, reason: str, report: Report, names: tuple[str, ...]
-) -> ActionVerdict:
-    use = report.actions.get(key)
-    return ActionVerdict(
-        action=action.full,
-        verdict=verdict,
-        kept=kept,
-        reason=reason,
-        level=action.level,
-        last_accessed=use.last_accessed if use else None,
-        region=use.region if use else "",
-        sensitive="" if kept else knowledge().is_sensitive(action.full),
-        policies=names,
-    )
+_Row = tuple[Verdict, bool, str]  # verdict, kept, reason
+_IDLE: _Row = (Verdict.NOT_NEEDED, False, "It has no call of its own, and no kept action needs it.")
 
 
-def _first(
-    key: str,
-    action: Action,
-    unknown: bool,
-    report: Report,
-    since: datetime,
-    catalogue: Catalogue,
-    settings: TrimSettings,
-) -> tuple[Verdict | None, bool, str]:
-    """Return verdict, kept and reason; no verdict for a permission that follows others."""
-    safe = settings.mode is Mode.SAFE
-    use = report.actions.get(key)
-    days = settings.window_days
-    if use is not None and use.last_accessed is not None and use.last_accessed >= since:
-        where = f" in {use.region}" if use.region else ""
-        return Verdict.USED, True, f"Last attempted on {_day(use.last_accessed)}{where}."
-    for pattern in settings.keep_by_hand:
-        if matches(pattern, key):
-            return Verdict.PROTECTED, True, "Kept by hand for this proposal."
-    for pattern in settings.keep:
-        if matches(pattern, key):
-            return Verdict.PROTECTED, True, f"Always kept: it matches {pattern} of the settings."
-    if use is not None and use.last_accessed is not None:
-        return Verdict.STALE, False, f"Last attempted on {_day(use.last_accessed)}, more than {days} days ago."
-    if use is not None:
-        return Verdict.UNUSED, False, "IAM tracks it and saw no attempt in the tracking period."
-    if knowledge().pair(key) is not None:
-        return None, False, ""
-    hidden = knowledge().is_invisible(key)
-    if hidden:
-        return Verdict.INVISIBLE, safe, f"IAM cannot see its use: {hidden}. {_fate(safe)}"
-    service = action.service.lower()
-    title = catalogue.title(service)
-    if service not in report.services:
-        why = f"The report does not cover {title}, so its use cannot be known. {_fate(safe)}"
-        return Verdict.UNKNOWN, safe, why
-    last = report.last.get(service)
-    if last is None:
-        return Verdict.SERVICE_UNUSED, False, f"Nothing of {title} was attempted in the tracking period."
-    if last < since:
-        return Verdict.SERVICE_UNUSED, False, f"{title} was last attempted on {_day(last)}, more than {days} days ago."
-    if unknown:
-        return Verdict.UNKNOWN, safe, f"The action is not in the catalogue, so its use cannot be known. {_fate(safe)}"
-    if not report.services[service].actions:
-        why = f"{title} is in use, and IAM tracks none of its actions: use cannot be known. {_fate(safe)}"
-    else:
-        why = f"{title} is in use, and IAM does not track this action: use cannot be known. {_fate(safe)}"
-    return Verdict.UNTRACKED, safe, why
+class _Table:
+    """The contract's table: the first row that fits decides."""
 
+    def __init__(self, report: Report, catalogue: Catalogue, settings: TrimSettings) -> None:
+        self.report = report
+        self.catalogue = catalogue
+        self.settings = settings
+        self.safe = settings.mode is Mode.SAFE
+        self.since = settings.now - timedelta(days=settings.window_days)
+        self.fate = "Safe mode keeps it." if self.safe else "Strict mode drops it."
+        self.pairs = knowledge().pairs
+        self.invisible = knowledge().invisible
+        self.sensitive = knowledge().sensitive
+        # Most services have nothing that the data file speaks of.
+        self.special = self.invisible.services() | {key.partition(":")[0] for key in self.pairs}
+        self.silent: dict[str, _Row] = {}
 
-def _pair(
-    action: Action, kept: list[str], report: Report, since: datetime, settings: TrimSettings
-) -> tuple[Verdict, bool, str]:
-    pair = knowledge().pair(action.full)
-    assert pair is not None
-    by = next((k for k in kept if any(matches(c, k) for c in pair.consumers)), None)
-    if by is not None:
-        return Verdict.NEEDED, True, f"{by} is kept, and it {pair.why}."
-    last = report.last.get(action.service.lower())
-    if settings.mode is Mode.SAFE and last is not None and last >= since:
-        why = f"No kept action is known to need it, but its service is in use. {_fate(True)}"
-        return Verdict.NOT_NEEDED, True, why
-    return Verdict.NOT_NEEDED, False, "It has no call of its own, and no kept action needs it."
+    def row(self, key: str, action: Action) -> _Row | None:
+        """Return verdict, kept and reason; None for a permission that follows others."""
+        use = self.report.actions.get(key)
+        at = use.last_accessed if use else None
+        if use is not None and at is not None and at >= self.since:
+            where = f" in {use.region}" if use.region else ""
+            return Verdict.USED, True, f"Last attempted on {_day(at)}{where}."
+        if self.settings.keep_by_hand or self.settings.keep:
+            # A pattern that nobody knows stands for all that it can mean.
+            means = matches if is_name(key) else lambda pattern, key: inside(key, pattern)
+            if any(means(p, key) for p in self.settings.keep_by_hand):
+                return Verdict.PROTECTED, True, "Kept by hand for this proposal."
+            kept = next((p for p in self.settings.keep if means(p, key)), None)
+            if kept is not None:
+                return Verdict.PROTECTED, True, f"Always kept: it matches {kept} of the settings."
+        if at is not None:
+            days = self.settings.window_days
+            return Verdict.STALE, False, f"Last attempted on {_day(at)}, more than {_days(days)} ago."
+        if use is not None and action.tracked is not False:
+            return Verdict.UNUSED, False, "IAM tracks it and saw no attempt in the tracking period."
+        if action.service in self.special:
+            if key in self.pairs:
+                return None
+            hidden = self.invisible.of(key)
+            if hidden:
+                return Verdict.INVISIBLE, self.safe, f"IAM cannot see its use: {hidden}. {self.fate}"
+        silent = self.silent.get(action.service)
+        if silent is None:
+            silent = self.silent[action.service] = self._silent(action.service)
+        return silent
 
+    def _silent(self, service: str) -> _Row:
+        """Return the row of the actions that only their service's own time speaks of."""
+        title = self.catalogue.title(service)
+        if service not in self.report.services:
+            why = f"The report does not cover {title}, so its use cannot be known. {self.fate}"
+            return Verdict.UNKNOWN, self.safe, why
+        last = self.report.last.get(service)
+        if last is None:
+            return Verdict.SERVICE_UNUSED, False, f"Nothing of {title} was attempted in the tracking period."
+        if last < self.since:
+            days = self.settings.window_days
+            why = f"{title} was last attempted on {_day(last)}, more than {_days(days)} ago."
+            return Verdict.SERVICE_UNUSED, False, why
+        what = "does not track this action" if self.report.services[service].actions else "tracks none of its actions"
+        return Verdict.UNTRACKED, self.safe, f"{title} is in use, and IAM {what}: use cannot be known. {self.fate}"
 
-def _fate(safe: bool) -> str:
-    return "Safe mode keeps it." if safe else "Strict mode drops it."
+    def pair(self, key: str, action: Action, kept: list[str]) -> _Row:
+        pair = self.pairs[key]
+        by = pair.consumer(kept)
+        if by is not None:
+            return Verdict.NEEDED, True, f"{by} is kept, and it {pair.why}."
+        last = self.report.last.get(action.service.lower())
+        if self.safe and last is not None and last >= self.since:
+            why = f"No kept action is known to need it, but its service is in use. {self.fate}"
+            return Verdict.NOT_NEEDED, True, why
+        return _IDLE
+
+    def verdict(self, key: str, action: Action, row: _Row, policies: tuple[str, ...]) -> ActionVerdict:
+        use = self.report.actions.get(key)
+        return ActionVerdict(
+            action=action.full,
+            verdict=row[0],
+            kept=row[1],
+            reason=row[2],
+            level=action.level,
+            last_accessed=use.last_accessed if use else None,
+            region=use.region if use else "",
+            sensitive="" if row[1] else self.sensitive.of(key),
+            policies=policies,
+        )
 
 
 def _day(at: datetime) -> str:
     return f"{at:%Y-%m-%d}"
+
+
+def _days(days: int) -> str:
+    return "1 day" if days == 1 else f"{days} days"

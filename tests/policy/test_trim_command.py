@@ -1,12 +1,16 @@
 """`refine trim`, through its front door: files in, an answer out."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 
+from bot.model import Verdict
 from tests.policy.data import ALL_OF_DYNAMODB, report
 
 USED = {"dynamodb:DescribeTable", "dynamodb:DescribeKinesisStreamingDestination"}
@@ -80,7 +84,30 @@ def test_a_diff_shows_what_goes_and_what_comes(folder: Path) -> None:
 BAD = {
     "not JSON": ("{", "line 1, column 2"),
     "no statement": ('{"Version": "2012-10-17"}', "no Statement at $."),
-    "a key twice": ('{"Version":"2012-10-17","Version":"2012-10-17","Statement":[]}', "'Version' twice"),
+    "a key twice": (
+        '{"Version":"2012-10-17",\n "Version":"2012-10-17","Statement":[]}',
+        "'Version' twice in one object at line 2, column 2",
+    ),
+    "a key twice, deep down": (
+        '{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{"a":"1","\\u0061":"2"}}}]}',
+        "'a' twice in one object at line 1, column 90",
+    ),
+    "a comment": (
+        '{"Version":"2012-10-17",\n  // read only\n  "Statement":[]}',
+        "line 2, column 3. JSON has no comments",
+    ),
+    "a comma too many": ('{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*"},]}', "The comma before it"),
+    "a number that is none": ('{"Statement": [],\n"Version": NaN}', "at line 2, column 12"),
+    "a number too big": ('{"Statement": [],\n"Version": 1e999}', "at line 2, column 12"),
+    "nothing": ("", "line 1, column 1"),
+    "a list": ("[]", "its $ is not a JSON object"),
+    "too deep": ("[" * 5000, "nested too deeply"),
+    "not UTF-8": (b"\xff\xfe{}", "not UTF-8"),
+    "a resource that is none": ('{"Statement":{"Effect":"Allow","Action":"*","Resource":[1]}}', "$.Statement.Resource"),
+    "no resource": ('{"Statement":{"Effect":"Allow","Action":"*"}}', "Resource or NotResource"),
+    "an effect that is none": ('{"Statement":[{"Effect":"allow","Action":"*","Resource":"*"}]}', "$.Statement[0]"),
+    "an empty list of actions": ('{"Statement":{"Effect":"Allow","Action":[],"Resource":"*"}}', "$.Statement.Action"),
+    "an element that is none": ('{"Statement":{"Effect":"Allow","Actoin":"*","Resource":"*"}}', "$.Statement.Actoin"),
     "a trust policy": (
         '{"Statement": {"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}}',
         "Principal at $.Statement",
@@ -95,7 +122,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_policy_is_told_with_its_place_and_nothing_is_printed(folder: Path, name: str) -> None:
     text, where = BAD[name]
-    (folder / "DynamoDBAccess.json").write_text(text)
+    (folder / "DynamoDBAccess.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     done = refine(folder, "trim", "--policy", "DynamoDBAccess.json", "--last-accessed", "report.json")
     assert done.returncode == 2
     assert done.stdout == ""
@@ -110,6 +137,24 @@ REPORTS = {
     "cut": ({**report(), "IsTruncated": True}, "more pages"),
     "at service level": ({**report(), "JobType": "SERVICE_LEVEL"}, "ACTION_LEVEL"),
     "something else": ({"hello": 1}, "no JobStatus"),
+    "a service without a name": (
+        {**report(), "ServicesLastAccessed": [{}]},
+        "$.ServicesLastAccessed[0].ServiceNamespace",
+    ),
+    "a service that is none": ({**report(), "ServicesLastAccessed": [5]}, "$.ServicesLastAccessed[0] that is not"),
+    "services that are none": ({**report(), "ServicesLastAccessed": 5}, "$.ServicesLastAccessed that is not a list"),
+    "an action that is none": (
+        {
+            **report(),
+            "ServicesLastAccessed": [{"ServiceNamespace": "s3", "TrackedActionsLastAccessed": [{"ActionName": "*"}]}],
+        },
+        "$.ServicesLastAccessed[0].TrackedActionsLastAccessed[0].ActionName",
+    ),
+    "a time that is none": (
+        {**report(), "ServicesLastAccessed": [{"ServiceNamespace": "s3", "LastAuthenticated": "soon"}]},
+        "$.ServicesLastAccessed[0].LastAuthenticated holds 'soon'",
+    ),
+    "no time at all": ({**report(), "JobCompletionDate": None}, "no JobCompletionDate"),
 }
 
 
@@ -160,4 +205,162 @@ def test_explain_tells_of_one_action(folder: Path) -> None:
     done = refine(folder, "explain", *args, "dynamodb:createtable")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("dynamodb:CreateTable: unused, dropped. IAM tracks it")
-    assert refine(folder, "explain", *args, "s3:GetObject").returncode == 1
+    assert "Granted by DynamoDBAccess, statement 1, as dynamodb:*." in done.stdout
+    assert "To keep it: --keep dynamodb:CreateTable." in done.stdout
+    strange = refine(folder, "explain", *args, "s3:GetObject")
+    assert (strange.returncode, strange.stdout) == (1, "")
+    several = refine(folder, "explain", *args, "dynamodb:*Backup")
+    assert several.stdout.count("Access level:") > 3
+
+
+ARGS = ("--policy", "DynamoDBAccess.json", "--last-accessed", "report.json", "--now", NOW)
+WRONG = {
+    "no policy": (("trim", "--last-accessed", "report.json"), "No policy was given."),
+    "no such file": (("trim", "--policy", "no.json", "--last-accessed", "report.json"), "no.json cannot be read"),
+    "no time": (("trim", *ARGS[:4], "--now", "yesterday"), "--now holds 'yesterday'"),
+    "no pattern": (("trim", *ARGS, "--keep", "GetObject"), "--keep GetObject is not an action pattern."),
+    "no code": (("trim", *ARGS, "--refuse", "too_hot"), "--refuse too_hot is no warning there is. There are role_too"),
+    "a refusal": (("trim", *ARGS[:4], "--now", "2026-03-01T00:00:00Z", "--refuse", "report_too_old"), "hours old"),
+    "one name twice": (("trim", *ARGS, "--policy", "DynamoDBAccess.json"), "Two policies are called DynamoDBAccess."),
+    "details without a role": (
+        ("trim", "--account-details", "x.json", "--last-accessed", "report.json"),
+        "needs --role",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_call_ends_with_status_2_and_says_what_to_do(folder: Path, name: str) -> None:
+    args, why = WRONG[name]
+    done = refine(folder, *args)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+DETAILS = {
+    "no details": ("[]", "no $.RoleDetailList"),
+    "another role": ('{"RoleDetailList": []}', "holds no role called R"),
+    "half a role": ('{"RoleDetailList": [{"RoleName": "R", "AttachedManagedPolicies": [{}]}]}', "$.RoleDetailList[0]"),
+    "a policy left out": (
+        '{"RoleDetailList": [{"RoleName": "R", "AttachedManagedPolicies": [{"PolicyName": "P", "PolicyArn": "arn"}]}]}',
+        "does not hold arn",
+    ),
+    "no policies": ('{"RoleDetailList": [{"RoleName": "R"}]}', "nothing to trim"),
+}
+
+
+@pytest.mark.parametrize("name", DETAILS)
+def test_account_details_that_are_none_are_told(folder: Path, name: str) -> None:
+    text, why = DETAILS[name]
+    (folder / "details.json").write_text(text)
+    done = refine(
+        folder, "trim", "--account-details", "details.json", "--role", "R", "--last-accessed", "report.json"
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_get_policy_version_prints_is_read_too(folder: Path) -> None:
+    inner = {"PolicyVersion": {"Document": ALL_OF_DYNAMODB, "VersionId": "v3", "IsDefaultVersion": True}}
+    (folder / "DynamoDBAccess.json").write_text(json.dumps(inner))
+    assert trim(folder, "--mode", "strict")["totals"]["kept"] == 2
+
+
+def test_half_a_character_in_a_policy_breaks_no_output(folder: Path) -> None:
+    """JSON may hold half of a surrogate pair as an escape: it goes out as it came in."""
+    text = json.dumps(ALL_OF_DYNAMODB).replace('"Resource": "*"', '"Resource": "arn:aws:dynamodb:*:*:table/\\ud83d"')
+    (folder / "DynamoDBAccess.json").write_text(text)
+    for form in ("text", "json", "diff"):
+        done = refine(folder, "trim", *ARGS, "--mode", "strict", "--format", form)
+        assert done.returncode == 0, done.stderr
+        assert form == "text" or "table/\\ud83d" in done.stdout
+
+
+def test_a_proof_that_fails_ends_with_status_3_and_shows_no_proposal(folder: Path) -> None:
+    script = (
+        "import bot.policy.engine as e; from bot.model import Proof; from bot.__main__ import main; "
+        "e.check = lambda *a: Proof(no_new_access=False, nothing_used_lost=True, problems=('a hole',)); main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "trim", *ARGS], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "a hole" in done.stderr
+
+
+def test_colour_is_for_terminals_only(folder: Path) -> None:
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "bot", "trim", *ARGS, "--format", "diff"], cwd=folder, stdout=follower, stderr=follower
+    ) as process:
+        os.close(follower)
+        seen = b""
+        while True:
+            try:
+                seen += os.read(leader, 65536)
+            except OSError:
+                break
+        assert process.wait() == 0
+    assert b"\x1b[32m+" in seen
+    assert b"\x1b[31m-" in seen
+    assert "\x1b" not in refine(folder, "trim", *ARGS, "--format", "diff").stdout
+
+
+SCHEMA = {
+    "type": "object",
+    "required": ["policies", "actions", "services", "warnings", "totals", "proof"],
+    "additionalProperties": False,
+    "properties": {
+        "policies": {
+            "items": {
+                "required": ["name", "kind", "from", "outcome", "tier", "document", "characters"],
+                "additionalProperties": False,
+                "properties": {
+                    "name": {"type": "string"},
+                    "from": {"type": "string"},
+                    "kind": {"enum": ["inline", "managed"]},
+                    "outcome": {"enum": ["unchanged", "trimmed", "removed", "split"]},
+                    "tier": {"type": "integer", "minimum": 0, "maximum": 5},
+                    "document": {"type": ["object", "null"]},
+                    "characters": {"type": "integer"},
+                },
+            }
+        },
+        "actions": {
+            "items": {
+                "required": ["action", "verdict", "kept", "last_accessed", "region", "policies"],
+                "properties": {
+                    "verdict": {"enum": [v.value for v in Verdict]},
+                    "kept": {"type": "boolean"},
+                    "last_accessed": {"type": ["string", "null"], "format": "date-time"},
+                    "policies": {"type": "array", "minItems": 1},
+                    "reason": {"type": "string", "pattern": r"\.$"},
+                },
+            }
+        },
+        "services": {"items": {"required": ["namespace", "last_accessed", "granted", "kept", "tracked"]}},
+        "warnings": {"items": {"required": ["code", "message"], "maxProperties": 2}},
+        "totals": {"required": ["granted", "kept", "removed"], "maxProperties": 3},
+        "proof": {"const": {"no_new_access": True, "nothing_used_lost": True}},
+    },
+}
+
+
+def test_the_json_is_what_the_contract_says(folder: Path) -> None:
+    (folder / "Inline.json").write_text(
+        json.dumps({"Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}})
+    )
+    for mode in ("safe", "strict"):
+        answer = trim(folder, "--inline-policy", "Extra=Inline.json", "--mode", mode)
+        jsonschema.validate(answer, SCHEMA)
+        assert {p["name"]: p["kind"] for p in answer["policies"]} == {"DynamoDBAccess": "managed", "Extra": "inline"}
+        kept = sum(a["kept"] for a in answer["actions"])
+        assert answer["totals"] == {
+            "granted": len(answer["actions"]),
+            "kept": kept,
+            "removed": len(answer["actions"]) - kept,
+        }
+        [service] = [s for s in answer["services"] if s["namespace"] == "dynamodb"]
+        assert (service["granted"], service["tracked"]) == (80, 3)

@@ -1,0 +1,61 @@
+"""Sentences for people about what became of a policy, and of one action; the verdicts carry their own reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bot.model import Outcome, PolicyOutcome, RolePolicy, Trim
+from bot.policy.language import parse
+from bot.policy.patterns import matches
+
+_TIERS = {
+    1: "every kept action is listed by its name",
+    2: "explicit names would pass IAM's size limit, so stars between the words of a name stand for kept actions",
+    3: "explicit names would pass IAM's size limit, stars between words as well, so it is split over several policies",
+    4: "IAM's size limit leaves room only for stars anywhere in a name, and none for more policies",
+    5: "IAM's size limit leaves room only for patterns of a part of a name, and none for more policies",
+}
+
+
+def tier_sentence(outcome: PolicyOutcome) -> str:
+    """Say how a policy is written, and why so."""
+    if outcome.outcome is Outcome.UNCHANGED:
+        return "Untouched: nothing that it grants would change."
+    if outcome.outcome is Outcome.REMOVED:
+        return "Removed: nothing that it grants is kept."
+    return f"Tier {outcome.tier}: {_TIERS[outcome.tier]}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a policy grants an action: the statement (from 1) and the entry that means it, as written."""
+
+    policy: str
+    statement: int
+    entry: str  # "all but …" for NotAction
+
+
+def granted_where(action: str, documents: Sequence[tuple[str, str]]) -> tuple[Place, ...]:
+    """Return every place in the documents, (name, text) each, that grants an action."""
+    return tuple(place for name, text in documents for place in _places(action, name, text))
+
+
+def _places(action: str, name: str, text: str) -> Iterator[Place]:
+    for statement in parse(text, name).statements:
+        if not statement.allow:
+            continue
+        found = [p for p in statement.patterns if matches(p, action)]
+        if statement.inverted and not found:
+            yield Place(policy=name, statement=statement.index + 1, entry="all but " + ", ".join(statement.patterns))
+        elif not statement.inverted and found:
+            yield Place(policy=name, statement=statement.index + 1, entry=found[0])
+
+
+def before_and_after(
+    action: str, policies: Sequence[RolePolicy], answer: Trim
+) -> tuple[tuple[Place, ...], tuple[Place, ...]]:
+    """Return where an action is granted now, and where the proposal would grant it."""
+    old = [(p.name, p.text) for p in policies]
+    new = [(o.name, o.text) for o in answer.policies if o.text is not None]
+    return granted_where(action, old), granted_where(action, new)

@@ -1,0 +1,428 @@
+"""The engine's long campaign: `make bench NAME=policy_long`, or one part of it:
+
+python -m tests.benchmarks.policy_long corpus|properties|judge|fuzz|mutants
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bot.errors import RefineError, TooBigError
+from bot.model import Evidence, Mode, PolicyKind, RolePolicy, TrimSettings
+from bot.policy import load_catalogue, parse, trim
+from bot.policy.report import read_report
+from tests.policy.corpus import NOW, as_role, documents, evidence, granted, problems, settings
+from tests.policy.judge import listed, statements
+
+ROOT = Path(__file__).parents[2]
+SIMULATOR = "@cloud-copilot/iam-simulate@0.1.173"
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+# -------------------- the corpus, whole
+
+
+def corpus() -> bool:
+    """Every managed policy, every share of use, both modes."""
+    seen: Counter[str] = Counter()
+    wrong: list[str] = []
+    refused: Counter[str] = Counter()
+    begun = time.monotonic()
+    for number, name in enumerate(documents()):
+        if number % 200 == 0:
+            say(f"  {number:,} policies, {time.monotonic() - begun:.0f} s, {len(wrong)} wrong")
+        for problem, counts in problems(name, (10, 30, 60, -30)):
+            seen.update(counts)
+            if problem.startswith("refused:"):
+                refused[name] += 1
+            elif problem:
+                wrong.append(problem)
+                say(f"  WRONG {problem}")
+    say(f"corpus: {len(documents()):,} policies, {json.dumps(dict(sorted(seen.items())))}, {len(wrong)} wrong")
+    say(f"corpus: fits no quota, and is refused: {dict(refused)}")
+    return not wrong
+
+
+# -------------------- the properties, many more examples
+
+
+def properties() -> bool:
+    """The tests of tests/policy with twenty times the examples."""
+    env = {**os.environ, "REFINE_EXAMPLES": os.environ.get("REFINE_EXAMPLES", "1200")}
+    command = [sys.executable, "-m", "pytest", "tests/policy", "-q", "--timeout", "7200", "-p", "no:cacheprovider"]
+    return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode == 0
+
+
+# -------------------- a judge that we did not write
+
+
+def judge() -> bool:
+    """Ask iam-simulate about requests drawn from the corpus: nothing new, nothing kept lost, nothing dropped left."""
+    home = Path(tempfile.gettempdir()) / "refine-judge"
+    home.mkdir(exist_ok=True)
+    if not (home / "node_modules").exists():
+        subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--silent", SIMULATOR], cwd=home, check=True)
+    count: Counter[str] = Counter()
+    wrong: list[str] = []
+    with subprocess.Popen(
+        ["node", str(Path(__file__).with_name("judge.mjs")), str(home)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def ask(policies: list[str], requests: list[dict[str, Any]]) -> list[bool]:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            line = json.dumps({"policies": [json.loads(p) for p in policies], "requests": requests})
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+            return [said == "Allowed" for said in json.loads(process.stdout.readline())]
+
+        for name in documents():
+            actions = granted(name)
+            if not actions:
+                continue
+            report, _ = evidence(name, 30, actions)
+            for mode in Mode:
+                try:
+                    answer = trim(as_role(name), report, load_catalogue(), settings(mode))
+                except TooBigError:
+                    continue
+                requests = list(_requests(name, actions))
+                kept = {a.action.lower() for a in answer.actions if a.kept}
+                before = ask([documents()[name]], requests)
+                after = ask([o.text for o in answer.policies if o.text], requests)
+                for request, old, new in zip(requests, before, after, strict=True):
+                    low = request["action"].lower()
+                    count["requests"] += 1
+                    count["allowed before"] += old
+                    count["allowed after"] += new
+                    count["kept and allowed"] += low in kept and old
+                    if new and not old:
+                        wrong.append(f"{name} {mode.value}: newly allowed {request}")
+                    elif low in kept and old != new:
+                        wrong.append(f"{name} {mode.value}: kept but refused {request}")
+                    elif low in set(actions) - kept and new:
+                        wrong.append(f"{name} {mode.value}: dropped but allowed {request}")
+        process.stdin.close()
+    for line in wrong[:20]:
+        say(f"  {line}")
+    say(f"judge: {dict(count)}, {len(wrong)} disagreements")
+    return not wrong and count["kept and allowed"] > 1000
+
+
+def _requests(name: str, actions: list[str]) -> Iterator[dict[str, Any]]:
+    """Requests that the policy's statements speak of, with contexts that meet their conditions and empty ones."""
+    r = random.Random(f"judge/{name}")
+    body = statements(documents()[name])
+    for _ in range(40):
+        s = r.choice(body)
+        pool = (
+            actions
+            if "NotAction" in s or r.random() < 0.2
+            else [p for p in listed(s["Action"]) if "*" not in p] or actions
+        )
+        resource = r.choice(listed(s.get("Resource", "arn:aws:s3:::elsewhere/x")))
+        resource = "arn:aws:s3:::some-bucket/key" if resource == "*" else resource.replace("*", "x").replace("?", "y")
+        context: dict[str, Any] = {}
+        for operator, keys in s.get("Condition", {}).items():
+            for key, value in keys.items():
+                values = [
+                    str(v).lower() if isinstance(v, bool) else str(v)
+                    for v in (value if isinstance(value, list) else [value])
+                ]
+                picked = r.choice(values).replace("*", "x") if values else "x"
+                context[key] = [picked] if operator.startswith("For") else picked
+        yield {
+            "action": r.choice(pool),
+            "resource": resource,
+            "context": context if r.random() < 0.8 else {},
+        }
+
+
+# -------------------- fuzzing
+
+
+def fuzz(seconds: float = 600) -> bool:
+    """Broken documents, patterns and reports: only clear errors, no crash, no hang."""
+    r = random.Random(os.environ.get("REFINE_SEED", "1"))
+    texts = r.sample(list(documents().values()), 200)
+    report = {
+        "JobStatus": "COMPLETED",
+        "JobCompletionDate": "2026-01-31T00:00:00Z",
+        "ServicesLastAccessed": [
+            {"ServiceNamespace": "s3", "LastAuthenticated": "2026-01-30T00:00:00Z", "TrackedActionsLastAccessed": [
+                {"ActionName": "ListAllMyBuckets", "LastAccessedTime": "2026-01-30T00:00:00Z"}]},
+            {"ServiceNamespace": "ec2"}]}  # fmt: skip
+    counts: Counter[str] = Counter()
+    slowest = 0.0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        kind = r.choice(("bytes", "tree", "pattern", "report"))
+        text = r.choice(texts)
+        if kind == "bytes":
+            text = _broken(r, text)
+        elif kind == "tree":
+            text = json.dumps(_twisted(r, json.loads(text)))
+        elif kind == "pattern":
+            text = json.dumps(
+                {"Statement": {"Effect": "Allow", "Action": [_pattern(r) for _ in range(3)], "Resource": "*"}}
+            )
+        begun = time.monotonic()
+        try:
+            seen = read_report(_twisted(r, report) if kind == "report" else report)
+            assert isinstance(seen, Evidence)
+            parse(text)
+            role = [RolePolicy(name="P", kind=PolicyKind.INLINE, text=text)]
+            answer = trim(role, seen, load_catalogue(), TrimSettings(mode=r.choice(list(Mode)), now=NOW))
+            assert answer.proof.holds, answer.proof.problems
+            counts[f"{kind}, trimmed"] += 1
+        except RefineError as error:
+            assert error.sentence.endswith("."), error.sentence
+            counts[f"{kind}, {error.code}"] += 1
+        except Exception:
+            say(f"fuzz: CRASH on {kind}: {text[:2000]!r}")
+            raise
+        took = time.monotonic() - begun
+        slowest = max(slowest, took)
+        if took > 20:
+            say(f"fuzz: HANG, {took:.0f} s on {kind}: {text[:500]!r}")
+            return False
+    say(
+        f"fuzz: {sum(counts.values()):,} inputs in {seconds:.0f} s, slowest {slowest:.2f} s, {dict(sorted(counts.items()))}"
+    )
+    return True
+
+
+def _broken(r: random.Random, text: str) -> str:
+    letters = list(text)
+    for _ in range(r.randint(1, 4)):
+        at = r.randrange(len(letters) or 1)
+        act = r.randrange(4)
+        if act == 0:
+            letters[at : at + r.randint(1, 20)] = []
+        elif act == 1:
+            letters.insert(at, r.choice('{}[]",:\\\0\ud800é\n*?0e-#/'))
+        elif act == 2:
+            letters[at:at] = letters[at : at + r.randint(1, 200)]
+        else:
+            letters[at : at + 1] = r.choice(("NaN", "1e999", "null", "true", "[" * 70, '"\\ud800"', "//", "\u2028"))
+    return "".join(letters)
+
+
+def _twisted(r: random.Random, tree: Any) -> Any:
+    """Return a copy of a JSON value with one place of it turned into something else."""
+    tree = copy.deepcopy(tree)
+    places: list[tuple[Any, Any]] = []
+    todo = [tree]
+    while todo:
+        each = todo.pop()
+        keys = list(each) if isinstance(each, dict) else list(range(len(each))) if isinstance(each, list) else []
+        places += [(each, k) for k in keys]
+        todo += [each[k] for k in keys]
+    for _ in range(r.randint(1, 3)):
+        where, key = r.choice(places)
+        other = r.choice(
+            (None, True, 0, -1.5, "", "*", "x", [], {}, [[]], {"": ""}, "s3:*", "2026-13-45", ["*", "a:b"], "é\u2028")
+        )
+        try:
+            where[key] = other
+        except (KeyError, IndexError):
+            continue
+    return tree
+
+
+def _pattern(r: random.Random) -> str:
+    service = r.choice(("s3", "ec2", "iam", "nowhere", "*"))
+    return f"{service}:" + "".join(r.choice("**??aeDescribe*GetListPutT") for _ in range(r.randint(1, 60)))
+
+
+# -------------------- mutants
+
+MUTATED = ("patterns", "check", "verdicts", "fit", "engine", "compact", "catalogue", "language", "warn", "rehearse")
+TESTS = (
+    "tests/policy/test_cases.py",
+    "tests/policy/test_language.py",
+    "tests/policy/test_knowledge.py",
+    "tests/policy/test_patterns.py",
+    "tests/policy/test_checker.py",
+    "tests/policy/test_compact.py",
+    "tests/policy/test_explanations.py",
+    "tests/policy/test_properties.py",
+)
+
+
+def mutants(count: int = 0) -> bool:
+    """Break the engine in one place at a time: do the tests notice? Prints who survives; a person judges them."""
+    count = count or int(os.environ.get("REFINE_MUTANTS", "240"))
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        ignore = shutil.ignore_patterns("__pycache__", "benchmarks")
+        shutil.copytree(ROOT / "bot", base / "bot", ignore=ignore)
+        (base / "tests").mkdir()
+        shutil.copy(ROOT / "tests" / "__init__.py", base / "tests")
+        shutil.copytree(ROOT / "tests" / "policy", base / "tests" / "policy", ignore=ignore)
+        every = [(m, n, what) for m in MUTATED for n, what in enumerate(_mutations(base, m))]
+        chosen = random.Random(os.environ.get("REFINE_SEED", "1")).sample(every, min(count, len(every)))
+        if _fate(base, "patterns", -1) != "survives":
+            say("mutants: the tests fail without a mutation")
+            return False
+        say(f"mutants: {len(chosen)} of {len(every)}")
+        dead: Counter[str] = Counter()
+        with ThreadPoolExecutor(int(os.environ.get("REFINE_WORKERS", "2"))) as pool:
+            for (module, _, what), fate in zip(
+                chosen, pool.map(lambda e: _fate(base, e[0], e[1]), chosen), strict=True
+            ):
+                dead[fate] += 1
+                if fate == "survives":
+                    say(f"  survives: bot/policy/{module}.py {what}")
+    say(f"mutants: {dict(dead)}")
+    return True
+
+
+class _Mutator(ast.NodeTransformer):
+    """Changes the place of the given number, or only lists places."""
+
+    SWAP: ClassVar[dict[type, Callable[[], ast.AST]]] = {
+        ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+        ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And,
+        ast.Add: ast.Sub, ast.Sub: ast.Add, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
+    }  # fmt: skip
+
+    def __init__(self, number: int = -1) -> None:
+        self.number = number
+        self.places: list[str] = []
+
+    def _here(self, node: ast.AST, what: str) -> bool:
+        self.places.append(f"line {getattr(node, 'lineno', 0)}: {what}")
+        return len(self.places) - 1 == self.number
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if node.value is not None:
+            node.value = self.visit(node.value)
+        return node
+
+    def visit_arguments(self, node: ast.arguments) -> ast.AST:
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.body = [self.visit(each) for each in node.body]
+        return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        self.generic_visit(node)
+        for i, op in enumerate(node.ops):
+            if type(op) in self.SWAP and self._here(node, f"{ast.unparse(node)} → {self.SWAP[type(op)].__name__}"):
+                node.ops[i] = self.SWAP[type(op)]()  # type: ignore[call-overload]
+        return node
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        self.generic_visit(node)
+        if self._here(node, f"{ast.unparse(node)[:80]} → {self.SWAP[type(node.op)].__name__}"):
+            node.op = self.SWAP[type(node.op)]()  # type: ignore[assignment]
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        if type(node.op) in self.SWAP and self._here(
+            node, f"{ast.unparse(node)[:80]} → {self.SWAP[type(node.op)].__name__}"
+        ):
+            node.op = self.SWAP[type(node.op)]()  # type: ignore[assignment]
+        return node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.op, ast.Not) and self._here(node, f"{ast.unparse(node)[:80]} → without not"):
+            return node.operand
+        return node
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if isinstance(node.value, bool):
+            if self._here(node, f"{node.value} → {not node.value}"):
+                return ast.copy_location(ast.Constant(not node.value), node)
+        elif isinstance(node.value, int) and self._here(node, f"{node.value} → {node.value + 1}"):
+            return ast.copy_location(ast.Constant(node.value + 1), node)
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        self.generic_visit(node)
+        if self._here(node, f"if {ast.unparse(node.test)[:80]} → if True"):
+            node.test = ast.Constant(True)
+        if self._here(node, f"if {ast.unparse(node.test)[:80]} → if False"):
+            node.test = ast.Constant(False)
+        return node
+
+    def visit_Return(self, node: ast.Return) -> ast.AST:
+        self.generic_visit(node)
+        if node.value is not None and self._here(node, f"{ast.unparse(node)[:80]} → None"):
+            node.value = ast.Constant(None)
+        return node
+
+
+def _mutations(base: Path, module: str) -> list[str]:
+    mutator = _Mutator()
+    mutator.visit(ast.parse((base / "bot" / "policy" / f"{module}.py").read_text(encoding="utf-8")))
+    return mutator.places
+
+
+def _fate(base: Path, module: str, number: int) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "tree"
+        shutil.copytree(base, home)
+        file = home / "bot" / "policy" / f"{module}.py"
+        tree = _Mutator(number).visit(ast.parse(file.read_text(encoding="utf-8")))
+        file.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
+        command = [
+            sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(home),
+            *TESTS,
+        ]  # fmt: skip
+        env = {**os.environ, "PYTHONPATH": str(home), "REFINE_EXAMPLES": "20"}
+        try:
+            done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=240, check=False)
+        except subprocess.TimeoutExpired:
+            return "hangs"
+        return "killed" if done.returncode else "survives"
+
+
+PARTS: dict[str, Callable[[], bool]] = {
+    "corpus": corpus,
+    "properties": properties,
+    "judge": judge,
+    "fuzz": fuzz,
+    "mutants": mutants,
+}
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(PARTS)
+    results: dict[str, Any] = {}
+    for part in wanted:
+        say(f"== {part}: {(PARTS[part].__doc__ or '').splitlines()[0]}")
+        begun = time.monotonic()
+        results[part] = {"holds": PARTS[part](), "seconds": round(time.monotonic() - begun)}
+    print(json.dumps({"benchmark": "policy_long", **results}))
+    sys.exit(0 if all(r["holds"] for r in results.values()) else 1)
+
+
+if __name__ == "__main__":
+    main()

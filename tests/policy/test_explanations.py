@@ -1,0 +1,140 @@
+"""What people read of the engine: golden files of every verdict's reason, every warning and every tier's sentence."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from bot import offline
+from bot.model import Verdict
+from bot.offline import as_diff, as_explanation, as_text
+from bot.policy.explain import tier_sentence
+from bot.policy.warn import CODES
+from tests.policy.test_cases import CASES, NOW, answer, evidence, policies
+
+
+def text(case: dict[str, Any]) -> str:
+    return as_text(policies(case), answer(case), evidence(case), 90)
+
+
+CASE = {
+    "policies": {
+        "Work": {
+            "Version": "2012-10-17",
+            "Statement": [
+                {"Effect": "Allow", "Action": ["sqs:*", "lambda:CreateFunction", "iam:PassRole"], "Resource": "*"},
+                {"Effect": "Allow", "Action": ["kms:Decrypt", "rds-db:connect", "nowhere:Act"], "Resource": "*"},
+                {"Effect": "Deny", "Action": "iam:*", "Resource": "*"},
+            ],
+        },
+        "Idle": {"Statement": {"Effect": "Allow", "Action": "sns:*", "Resource": "*"}},
+        "Calm": {"Statement": {"Effect": "Allow", "Action": "sqs:CreateQueue", "Resource": "*"}},
+    },
+    "kinds": {"Calm": "inline"},
+    "report": {
+        "sqs": {"used": 3, "actions": {"CreateQueue": 3, "DeleteQueue": None, "SetQueueAttributes": 200}},
+        "lambda": {"used": 2, "actions": {"CreateFunction": 2}},
+        "iam": {"used": None},
+        "kms": {"used": None, "actions": {"Decrypt": None}},
+        "sns": {"used": 300},
+        "rds-db": {"used": None},
+    },
+    "settings": {"keep": ["sqs:PurgeQueue"], "keep_by_hand": ["sqs:TagQueue"]},
+}
+
+
+@pytest.mark.parametrize("mode", ["safe", "strict"])
+def test_the_text_of_a_proposal(snapshot: SnapshotAssertion, mode: str) -> None:
+    case = {**CASE, "settings": {**CASE["settings"], "mode": mode}}
+    assert text(case) == snapshot
+    assert as_diff(policies(case), answer(case)) == snapshot
+
+
+def test_the_reason_of_every_verdict(snapshot: SnapshotAssertion) -> None:
+    reasons: dict[str, dict[str, str]] = {}
+    for name, case in CASES.items():
+        if "error" not in case["expected"]:
+            for a in answer(case).actions:
+                reasons.setdefault(f"{a.verdict.value}, {'kept' if a.kept else 'dropped'}", {})[a.reason] = name
+    assert {v.partition(",")[0] for v in reasons} == {v.value for v in Verdict}
+    assert {verdict: sorted(said)[:4] for verdict, said in sorted(reasons.items())} == snapshot
+
+
+def test_every_warning(snapshot: SnapshotAssertion) -> None:
+    said = {
+        w.code: w.message for case in CASES.values() if "error" not in case["expected"] for w in answer(case).warnings
+    }
+    assert set(said) == set(CODES)
+    assert tuple(CODES) == offline.CODES
+    assert said == snapshot
+
+
+def test_every_tier(snapshot: SnapshotAssertion) -> None:
+    said: dict[str, str] = {}
+    for case in CASES.values():
+        if "error" not in case["expected"]:
+            for o in answer(case).policies:
+                said[f"{o.outcome.value}, tier {o.tier}"] = tier_sentence(o)
+    assert {int(k[-1]) for k in said} == {0, 1, 2, 3, 4, 5}
+    assert dict(sorted(said.items())) == snapshot
+
+
+def test_the_explanation_of_one_action(snapshot: SnapshotAssertion) -> None:
+    got = answer(CASE)
+    wanted = ("sqs:CreateQueue", "kms:Decrypt", "iam:PassRole", "sns:Publish")
+    assert [as_explanation(a, policies(CASE), got) for a in got.actions if a.action in wanted] == snapshot
+
+
+def test_the_calls_of_the_report_go_on_being_allowed() -> None:
+    from bot.policy import calls_of, rehearse
+
+    calls = calls_of(evidence(CASE), NOW - timedelta(days=90))
+    assert {c.action for c in calls} == {"sqs:CreateQueue", "lambda:CreateFunction"}
+    said = rehearse(policies(CASE), answer(CASE).policies, calls)
+    assert (said.calls, said.allowed, said.refused, said.unsure) == (2, 2, (), ())
+
+
+def test_a_rehearsal_tells_what_would_be_refused_and_what_was_refused_before() -> None:
+    from bot.policy import Call, rehearse
+
+    calls = [
+        Call(action="sqs:DeleteQueue", resource="arn:aws:sqs:eu-west-1:111122223333:q"),
+        Call(action="SQS:createqueue", resource="arn:aws:sqs:eu-west-1:111122223333:q"),
+        Call(action="iam:GetRole"),
+        Call(action="iam:PassRole"),
+        Call(action="ec2:RunInstances"),
+    ]
+    said = rehearse(policies(CASE), answer(CASE).policies, calls)
+    assert said.calls == 5
+    # The Deny and the missing grant refused three of them before.
+    assert said.allowed == 2
+    assert [c.action for c in said.refused] == ["sqs:DeleteQueue"]
+
+
+def test_a_rehearsal_minds_resources_and_says_where_conditions_decide() -> None:
+    from dataclasses import replace
+
+    from bot.policy import Call, rehearse
+
+    where = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::a/${aws:username}/*"}
+    when = {**where, "Condition": {"Bool": {"aws:SecureTransport": "true"}}, "Resource": "*"}
+    other = {"Effect": "Allow", "Action": "s3:GetObject", "NotResource": "arn:aws:s3:::a/*"}
+    case = {"policies": {"P": {"Version": "2012-10-17", "Statement": [where, when, other]}}, "report": {}}
+    old = policies(case)
+    [outcome] = answer(case).policies
+    new = replace(outcome, text=json.dumps({"Version": "2012-10-17", "Statement": [when]}))
+    mine = Call(action="s3:GetObject", resource="arn:aws:s3:::a/ann/x")
+    assert rehearse(old, [new], [mine]).unsure == (mine,)
+    none = replace(outcome, text=json.dumps({"Version": "2012-10-17", "Statement": [other]}))
+    assert rehearse(old, [none], [mine]).refused == (mine,)
+    # Nobody knows what it was about: any of the three may have allowed it.
+    vague = Call(action="s3:GetObject")
+    assert rehearse(old, [new], [vague]).unsure == (vague,)
+    nowhere = replace(outcome, text=json.dumps({"Version": "2012-10-17", "Statement": []}))
+    assert rehearse(old, [nowhere], [vague]).refused == (vague,)
+    far = Call(action="s3:GetObject", resource="arn:aws:s3:::b/x")
+    assert rehearse(old, [none], [far]).unsure == (far,)

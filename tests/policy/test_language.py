@@ -1,0 +1,114 @@
+"""The reader: what is no policy is refused with its place, and what is one is counted and written as IAM does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bot.errors import PolicyError
+from bot.policy import parse, size
+from bot.policy.language import weigh, write
+from tests.policy.test_trim_command import BAD
+
+
+@pytest.mark.parametrize("name", [n for n in BAD if isinstance(BAD[n][0], str)])
+def test_what_is_no_policy_is_refused_with_its_place(name: str) -> None:
+    text, where = BAD[name]
+    assert isinstance(text, str)
+    with pytest.raises(PolicyError) as caught:
+        parse(text, "P.json")
+    assert where in caught.value.say()
+    assert "P.json" in caught.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("statement", "where"),
+    [
+        ({"Effect": "Allow", "Action": "*", "NotAction": "*", "Resource": "*"}, "Action or NotAction, and not both"),
+        ({"Effect": "Allow", "Resource": "*"}, "Action or NotAction, and not both"),
+        ({"Effect": "Allow", "Action": "*", "Resource": "*", "NotResource": "*"}, "Resource or NotResource, and not"),
+        ({"Effect": "Allow", "Action": "*", "Resource": []}, "$.Statement[0].Resource"),
+        ({"Effect": "Allow", "Action": "*", "NotResource": {}}, "$.Statement[0].NotResource"),
+        ({"Effect": "Allow", "Action": {}, "Resource": "*"}, "$.Statement[0].Action"),
+        ({"Effect": "Allow", "NotAction": [1], "Resource": "*"}, "$.Statement[0].NotAction"),
+        ({"Effect": "Allow", "Action": "s3", "Resource": "*"}, "'s3' at $.Statement[0].Action,"),
+        ({"Effect": "Allow", "Action": "s3:", "Resource": "*"}, "'s3:' at $.Statement[0].Action,"),
+        ({"Effect": "Allow", "Action": "s*:Get", "Resource": "*"}, "'s*:Get' at $.Statement[0].Action,"),
+        ({"Effect": "Allow", "Action": "s3:Get ", "Resource": "*"}, "'s3:Get ' at $.Statement[0].Action,"),
+        ({"Effect": "Allow", "Action": ["s3:a", "s3:b:c"], "Resource": "*"}, "'s3:b:c' at $.Statement[0].Action[1]"),
+        ({"Effect": "Allow", "Action": "*", "Resource": "*", "Sid": 5}, "$.Statement[0].Sid"),
+        ({"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": []}, "$.Statement[0].Condition"),
+        ({"Effect": "Allow", "Action": "*", "Resource": "*", "NotPrincipal": "*"}, "NotPrincipal at $.Statement[0]"),
+        ({"Effect": ["Allow"], "Action": "*", "Resource": "*"}, "no Effect"),
+        ("Allow", "$.Statement[0] that is not an object"),
+    ],
+)
+def test_what_is_no_statement_is_refused_with_its_path(statement: object, where: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        parse(json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    assert where in caught.value.say()
+
+
+@pytest.mark.parametrize(
+    ("document", "where"),
+    [
+        ({"Statement": 5}, "$.Statement that is neither"),
+        ({"Version": "2012-10-18", "Statement": []}, "$.Version"),
+        ({"Version": [], "Statement": []}, "$.Version"),
+        ({"version": "2012-10-17", "Statement": []}, "$.version"),
+    ],
+)
+def test_what_is_no_document_is_refused_with_its_path(document: object, where: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        parse(json.dumps(document))
+    assert where in caught.value.say()
+
+
+def test_the_place_of_a_second_key_is_the_place_of_its_second_name() -> None:
+    text = '{\n "Statement": [\n  {"Sid": "a:b{}", "Effect": "Allow",\n   "Sid": "c"}]}'
+    with pytest.raises(PolicyError) as caught:
+        parse(text)
+    assert "'Sid' twice in one object at line 4, column 4." in caught.value.sentence
+
+
+def test_the_same_key_in_two_objects_is_no_second_key() -> None:
+    text = '{"Statement":[{"Effect":"Deny","Action":"*","Resource":"*"},{"Effect":"Deny","Action":"*","Resource":"*"}]}'
+    assert len(parse(text).statements) == 2
+
+
+def test_sixty_levels_are_read_and_more_are_not() -> None:
+    def nested(levels: int) -> str:
+        value = "[" * levels + "]" * levels
+        return f'{{"Statement":{{"Effect":"Deny","Action":"*","Resource":"*","Condition":{{"a":{value}}}}}}}'
+
+    assert parse(nested(57)).single
+    with pytest.raises(PolicyError, match="nested too deeply"):
+        parse(nested(58))
+
+
+def test_a_byte_order_mark_is_passed_over() -> None:
+    assert parse('\ufeff{"Statement":[]}').statements == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "characters"),
+    [
+        ('{ "a" :\n\t[1, 2] }', len('{"a":[1,2]}')),
+        ('{"a": "two  words"}', len('{"a":"two  words"}')),
+        (r'{"a": "a \" b", "c": 1}', len(r'{"a":"a \" b","c":1}')),
+        (r'{"a": "\\", "b": " "}', len(r'{"a":"\\","b":" "}')),
+    ],
+)
+def test_iam_does_not_count_white_space_between_things(text: str, characters: int) -> None:
+    assert size(text) == characters
+
+
+def test_what_is_written_weighs_what_it_counts() -> None:
+    value = {"Statement": [{"Sid": "é日\ud83d😀", "n": [1.5, True, None, {}]}]}
+    assert size(write(value)) == weigh(value)
+    assert json.loads(write(value)) == value
+    # Beyond U+00FF IAM takes only escapes.
+    assert all(ord(c) <= 0xFF for c in write(value))
+    assert "é" in write(value)
+    assert r"\u65e5" in write(value)
