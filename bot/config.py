@@ -53,7 +53,12 @@ class Settings(BaseSettings):
     )
     refine_max_report_age_hours: int = Field(24, ge=1, le=720, description="An older report is read anew.")
     refine_expiry_hours: int = Field(24, ge=1, le=720, description="A proposal nobody approved by then expires.")
-    refine_reminder_hours: int = Field(4, ge=1, le=720, description="When to remind the thread of a waiting proposal.")
+    refine_reminder_hours: int = Field(
+        4,
+        ge=1,
+        le=720,
+        description="When to remind the thread of a waiting proposal; each further pause is twice as long.",
+    )
     refine_watch_hours: int = Field(72, ge=1, le=720, description="How long an applied change stays under watch.")
     refine_changes_per_hour: int = Field(20, ge=1, le=1000, description="No more changes than this start in an hour.")
     refine_protected_roles: Words = Field((), description="Name patterns of roles that are never touched: `prod-*`.")

@@ -523,3 +523,14 @@ class AuditEntry:
     case_id: CaseId | None
     detail: tuple[tuple[str, str], ...] = field(default=())
     mac: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What came of the work within a span of time, or in all."""
+
+    opened: int = 0  # cases
+    closed: int = 0  # cases that are resolved at AWS, accepted, or trimmed and past their watch
+    trimmed: int = 0  # changes in force
+    removed: int = 0  # actions that those took away
+    rolled_back: int = 0  # changes

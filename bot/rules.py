@@ -55,6 +55,7 @@ class Event(StrEnum):
     WATCH_ENDED = "watch_ended"
     ROLL_BACK = "roll_back"
     ROLLED_BACK = "rolled_back"
+    GAVE_BACK = "gave_back"  # rolled back, and a new proposal that keeps more is under way
     ROLL_BACK_FAILED = "roll_back_failed"
     SNOOZE = "snooze"
     ACCEPT = "accept"
@@ -83,7 +84,7 @@ IDLE: Final = frozenset(
 )
 BUSY: Final = frozenset({_S.WORKING, _S.APPLYING, _S.ROLLING_BACK})
 _TOLD: Final = frozenset({_S.WATCHING, _S.DONE, _S.FAILED})  # the outcome of a change: a look does not cover it up
-_IN_FORCE: Final = _TOLD | {_S.CANNOT_TELL, _S.NOTHING, _S.STALE, _S.DECLINED, _S.EXPIRED}
+_IN_FORCE: Final = (IDLE | {_S.RESOLVED}) - {_S.ROLLED_BACK}  # states in which a change may be in force
 
 TRANSITIONS: Final[Mapping[tuple[CaseState, Event], CaseState]] = {
     **{(s, Event.REVIEW): _S.WORKING for s in IDLE | {_S.RESOLVED}},
@@ -104,6 +105,7 @@ TRANSITIONS: Final[Mapping[tuple[CaseState, Event], CaseState]] = {
     # A change that is in force can be taken back, also after a second look at the role came to nothing.
     **{(s, Event.ROLL_BACK): _S.ROLLING_BACK for s in _IN_FORCE},
     (_S.ROLLING_BACK, Event.ROLLED_BACK): _S.ROLLED_BACK,
+    (_S.ROLLING_BACK, Event.GAVE_BACK): _S.WORKING,
     (_S.ROLLING_BACK, Event.ROLL_BACK_FAILED): _S.FAILED,
     **{(s, Event.SNOOZE): _S.SNOOZED for s in IDLE - {_S.WATCHING, _S.DONE, _S.FAILED}},
     **{(s, Event.ACCEPT): _S.ACCEPTED for s in IDLE - {_S.WATCHING, _S.FAILED}},
@@ -499,6 +501,8 @@ def effect(step: Step, role: Role, policy: RolePolicy | None) -> Effect:
                 step.kind is StepKind.CREATE_VERSION or policy.default_version == step.version
             ):
                 return "after"
+            if policy.attachments > 1 or policy.boundary_uses:
+                return "other"  # somebody else uses it by now, who would be trimmed, or given more, too
             return "before" if policy.text == step.before else "other"
         case StepKind.DELETE_VERSION:
             if policy is None or step.version == policy.default_version:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from bot import rules
 from bot.errors import NotAllowedError, StaleError
 from bot.flows.world import World, thread
 from bot.model import Approval, Case, CaseId, CaseState, UserId
@@ -21,19 +22,19 @@ async def approve(world: World, case_id: CaseId, revision: int | None, by: UserI
     """
     case = await world.store.case(case_id)
     _, team = await world.allowed(by, Button.APPROVE, case)
-    await may_write(world)
+    rules.after(case, Event.APPROVE)
     proposal = case.proposal
-    if proposal is None or case.state is not CaseState.WAITING:
+    if proposal is None:
         raise StaleError("There is no proposal waiting for approval here.", "The card shows where it stands now.")
+    await may_write(world)
     now = world.clock()
     if case.until is not None and now >= case.until:
         raise StaleError("This proposal has expired.", "Re-open the case and make a new one.")
     approval = Approval(proposal_id=proposal.id, digest=proposal.digest(), by=by, at=now, reason=reason)
+    note = thread(case_id, "approved", f"{proposal.id}-{by}", proposal=proposal.id, by=by, reason=reason)
     # The revision of the click, or of the case as just read: either way the digest above is the one approved.
-    moved = await world.store.approve(case_id, case.revision if revision is None else revision, approval, team=team)
-    await world.store.queue(
-        [thread(case_id, "approved", f"{proposal.id}-{by}", proposal=proposal.id, by=by, reason=reason)]
-    )
+    clicked = case.revision if revision is None else revision
+    moved = await world.store.approve(case_id, clicked, approval, team=team, notes=[note])
     world.poke()
     if moved.state is CaseState.APPLYING:
         await world.engine.submit("drive", case_id)
@@ -42,15 +43,20 @@ async def approve(world: World, case_id: CaseId, revision: int | None, by: UserI
 
 async def may_write(world: World) -> None:
     """Raise NotAllowedError where writes are paused or too many changes started within the hour."""
-    paused = await world.store.flag(PAUSED)
-    if paused:
-        raise NotAllowedError(f"Refine is paused ({paused}): nothing is written.", "`/refine resume` lifts the pause.")
+    await not_paused(world)
     limit = world.settings.refine_changes_per_hour
     if await world.store.changes_since(world.clock() - timedelta(hours=1)) >= limit:
         raise NotAllowedError(
             f"{limit} changes started within the last hour, which is the limit.",
             "Wait, or raise REFINE_CHANGES_PER_HOUR.",
         )
+
+
+async def not_paused(world: World) -> None:
+    """Raise NotAllowedError where writes are paused."""
+    paused = await world.store.flag(PAUSED)
+    if paused:
+        raise NotAllowedError(f"Refine is paused ({paused}): nothing is written.", "`/refine resume` lifts the pause.")
 
 
 async def decline(world: World, case_id: CaseId, revision: int | None, by: UserId, reason: str) -> Case:

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot import messages, rules
-from bot.errors import NotAllowedError, NotFoundError, RefineError, StaleError
-from bot.flows import decide, drive, post, propose
+from bot.errors import LostRaceError, NotAllowedError, NotFoundError, RefineError, StaleError
+from bot.flows import archive, decide, drive, homes, post, propose
 from bot.flows.ports import Payload
 from bot.flows.world import World
 from bot.model import Case, CaseId, CaseState, UserId
 from bot.rules import Button
-
-PAGE = 10  # cases on a page of App Home
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,22 +129,31 @@ class Desk:
     async def decline(self, case_id: CaseId, revision: int | None, by: UserId, reason: str = "") -> None:
         await decide.decline(self._world, case_id, revision, by, reason)
 
+    async def _current(self, case_id: CaseId, revision: int | None) -> None:
+        case = await self._world.store.case(case_id)
+        if revision is not None and revision != case.revision:
+            raise LostRaceError(rules.already(case), "Press the button on the card as it is now.")
+
     async def roll_back(self, case_id: CaseId, revision: int | None, by: UserId, reason: str = "") -> None:
+        await self._current(case_id, revision)  # who comes second is told who was first, not that nothing is left
         await drive.start_rollback(self._world, case_id, revision, by, reason)
 
     async def give_back(self, case_id: CaseId, revision: int | None, by: UserId, actions: tuple[str, ...]) -> None:
         if not actions:
             raise NotAllowedError("No action was picked.", "Pick what the role shall have again.")
+        await self._current(case_id, revision)
         await drive.start_rollback(self._world, case_id, revision, by, "gives actions back", keep=actions)
 
     async def snooze(self, case_id: CaseId, revision: int | None, by: UserId, days: int) -> None:
         await decide.snooze(self._world, case_id, revision, by, days)
 
     async def accept(self, case_id: CaseId, revision: int | None, by: UserId, reason: str, days: int) -> None:
-        await decide.accept(self._world, case_id, revision, by, reason, days)
+        case = await decide.accept(self._world, case_id, revision, by, reason, days)
+        await archive.settle(self._world, case)
 
     async def reopen(self, case_id: CaseId, revision: int | None, by: UserId) -> None:
-        await decide.reopen(self._world, case_id, revision, by)
+        case = await decide.reopen(self._world, case_id, revision, by)
+        await archive.settle(self._world, case)
 
     async def check(self, case_id: CaseId, revision: int | None, by: UserId, button: Button) -> None:
         """Raise before a modal opens where the button would be refused anyway."""
@@ -181,19 +188,11 @@ class Desk:
 
     async def service(self, case_id: CaseId, namespace: str) -> Answer:
         case = await self._world.store.case(case_id)
-        payload = messages.review_service(case, namespace)
+        payload = messages.review_service(case, namespace, await post.judged(self._world, case))
         return Answer(text=payload["text"], blocks=payload.get("blocks"))
 
     async def home(self, by: UserId, page: int = 0, filter: str = "") -> Payload:  # noqa: A002  # Slack's word for it
-        states = {CaseState(filter)} if filter in set(CaseState) else None
-        counts = await self._world.store.counts()
-        total = sum(n for s, n in counts.items() if states is None or s in states)
-        page = max(0, min(page, (max(total, 1) - 1) // PAGE))
-        cases = await self._world.store.cases(states=states, limit=PAGE, offset=page * PAGE)
-        person = await self._world.slack.person(by)
-        return messages.home(
-            cases, page=page, total=total, person=person, now=self._world.clock(), counts=counts, state=filter
-        )
+        return await homes.draw(self._world, by, page, filter)
 
     async def list(self, text: str = "") -> Answer:
         cases = await self._world.store.cases(search=text.strip(), limit=20)

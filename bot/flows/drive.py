@@ -6,25 +6,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
 
 from bot import rules
 from bot.errors import (
-    DeniedError,
-    NoEvidenceError,
     NotAllowedError,
     NotFoundError,
-    PolicyError,
     ProofError,
     RefineError,
     StaleError,
+    StoreError,
     ThrottledError,
     UnavailableError,
     UnknownOutcomeError,
 )
+from bot.flows.decide import PAUSED, not_paused
 from bot.flows.world import World, task_text, thread
 from bot.model import (
     Case,
@@ -46,12 +47,30 @@ from bot.rules import Button, Event, Permit
 
 log = structlog.get_logger()
 
+SKEW = timedelta(minutes=5)  # between AWS's clock and ours
 LOOKS = 1.5  # how the pause between two looks grows
 WRITES = 3  # a write that AWS never showed is sent again at most so often, each time after a read back
+# A throttled write was not done: it is sent again for about half a minute, each time after a look.
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+_FOR_ALL = {StepKind.CREATE_VERSION, StepKind.SET_DEFAULT_VERSION}  # change the policy wherever it is attached
 
 
 class _StepError(RefineError):
     """A step cannot be done; the ones before it have to be taken back."""
+
+
+class _MovedError(StaleError):
+    """Somebody else changed what a step is about; the ones before it have to be taken back."""
+
+
+class _PausedError(RefineError):
+    """Somebody paused Refine: no further write until they lift it."""
+
+
+# Nothing is decided: the case stays where it is, and the clock starts the flow again.
+_WAITS = (UnavailableError, ThrottledError, StoreError, _PausedError)
 
 
 async def start_rollback(
@@ -60,6 +79,7 @@ async def start_rollback(
     """Begin to put the old policies back; with `keep`, a new proposal that keeps those actions follows at once."""
     case = await world.store.case(case_id)
     await world.allowed(by, Button.GIVE_BACK if keep else Button.ROLL_BACK, case)
+    await not_paused(world)
     if not rules.can_roll_back(case):
         raise NotAllowedError("Nothing of this case is in force, so there is nothing to roll back.")
     moved = await world.store.move(
@@ -85,9 +105,8 @@ async def drive(world: World, case_id: CaseId) -> None:
             await _apply(world, case)
         elif case.state is CaseState.ROLLING_BACK:
             await _roll_back(world, case)
-    except (UnavailableError, ThrottledError) as error:
-        # AWS is away: nothing is decided, the clock starts this flow again.
-        log.warning("drive waits for AWS", case=case_id, error=error.sentence)
+    except _WAITS as error:
+        log.warning("drive waits", case=case_id, error=error.sentence, code=error.code)
     finally:
         world.poke()
 
@@ -98,51 +117,46 @@ async def drive(world: World, case_id: CaseId) -> None:
 async def _apply(world: World, case: Case) -> None:
     proposal = case.proposal
     if proposal is None:
-        await _close(world, case, Event.APPLY_FAILED, "The approved proposal is gone, so nothing was written.")
+        await _fail(world, case, NotFoundError("The approved proposal is gone."))
         return
     change = case.change
-    if change is not None and change.kind == "rollback" and change.undoes == _change_id(proposal):
-        await _take_back(world, case, await world.store.change(change.undoes), "")
-        return
-    if change is None or change.id != _change_id(proposal):
+    if change is not None and change.undoes == _change_id(proposal):
+        change = await world.store.change(change.undoes)  # it is being taken back
+    elif change is not None and change.id != _change_id(proposal):
         change = None
-    started = False
     try:
         if change is None:
             change = await _begin(world, case, proposal)
-        journal = await world.store.journal(change.id)
-        started = any(j.state is not StepState.PLANNED for j in journal)
-        role = await world.aws.role(change.role_arn)
-        permit = rules.permit_apply(
-            change, proposal, case.approvals, role, await world.team(), world.guard, begun=started
-        )
-    except StaleError as error:
-        if started:
-            await _fail(world, case, error)
+        why = await world.store.recall(_why(change))
+        if why:
+            await _take_back(world, case, change, why)
             return
-        if change is not None:
-            await world.store.finish(change.id, "stale")
-        await world.store.move(
-            case.id,
-            Event.WENT_STALE,
-            by=rules.REFINE,
-            sentence=error.say(),
-            notes=[thread(case.id, "stale", proposal.id, text=error.say())],
-        )
-        return
-    except (NotAllowedError, NotFoundError, DeniedError, ProofError, PolicyError, NoEvidenceError) as error:
-        await _fail(world, case, error)
-        return
-    try:
+        begun = await _settle(world, change)
+        role = await world.aws.role(change.role_arn)
+        team = await world.team(sure=True)
+        permit = rules.permit_apply(change, proposal, case.approvals, role, team, world.guard, begun=begun)
         await _run(world, change, permit)
-        await _verify(world, change)
-    except _StepError as error:
-        log.warning("change failed", case=case.id, change=change.id, error=error.sentence)
-        await _take_back(world, case, change, error.say())
-        return
+        role = await _verify(world, change)
+    except _WAITS:
+        raise
     except _NotAsWritten as error:
-        await world.store.finish(change.id, "unverified")
+        await world.store.finish(change.id if change else _change_id(proposal), "unverified")
         await _close(world, case, Event.APPLY_FAILED, error.say())
+        return
+    except RefineError as error:
+        log.warning("change stopped", case=case.id, error=error.sentence)
+        if change is not None and await _touched(world, change):
+            await _take_back(world, case, change, error.say())
+        elif isinstance(error, StaleError):
+            await world.store.move(
+                case.id,
+                Event.WENT_STALE,
+                by=rules.REFINE,
+                sentence=error.say(),
+                notes=[thread(case.id, "stale", proposal.id, text=error.say())],
+            )
+        else:
+            await _fail(world, case, error)
         return
     await world.store.finish(change.id, "done")
     await world.store.move(
@@ -150,7 +164,7 @@ async def _apply(world: World, case: Case) -> None:
         Event.APPLIED,
         by=rules.REFINE,
         asked_by=case.asked_by,
-        role=await world.aws.role(change.role_arn),
+        role=role,
         sentence="",
         until=world.clock() + timedelta(hours=world.settings.refine_watch_hours),
         notes=[thread(case.id, "applied", change.id, change=change.id)],
@@ -171,13 +185,20 @@ async def _begin(world: World, case: Case, proposal: Proposal) -> Change:
             "The role's policies changed since the proposal was made, so nothing was written.", "Make a new proposal."
         )
     age = world.clock() - proposal.evidence.made_at
-    if age > timedelta(hours=world.settings.refine_max_report_age_hours):
+    # Evidence from the future tells of a clock that was set back: how old it is nobody knows.
+    if not -SKEW <= age <= timedelta(hours=world.settings.refine_max_report_age_hours):
         await _still_unused(world, proposal, role)
     keep = tuple(a.action for a in proposal.trim.actions if a.verdict.value in {"used", "protected"})
     proof = check(role.policies, proposal.trim.policies, keep, world.catalogue)
     if not proof.holds:
         raise ProofError("The proof failed on the live policies, so nothing was written.", "Please report this bug.")
     steps = rules.plan(proposal, role)
+    if steps != rules.plan(proposal, proposal.role):
+        raise StaleError(
+            "What the role's policies are attached to, or how many versions they have, changed since the proposal was "
+            "made, so nothing was written.",
+            "Make a new proposal.",
+        )
     return await world.store.begin(
         Change(
             id=_change_id(proposal),
@@ -195,8 +216,6 @@ async def _begin(world: World, case: Case, proposal: Proposal) -> Change:
 
 
 async def _still_unused(world: World, proposal: Proposal, role: Role) -> None:
-    from dataclasses import replace
-
     evidence = await world.aws.evidence(role)
     settings = replace(proposal.settings, now=world.clock())
     again = await asyncio.to_thread(trim, role.policies, evidence, world.catalogue, settings)
@@ -213,40 +232,106 @@ async def _still_unused(world: World, proposal: Proposal, role: Role) -> None:
 
 async def _run(world: World, change: Change, permit: Permit) -> None:
     for entry in await world.store.journal(change.id):
-        if entry.state is StepState.DONE:
-            continue
-        await _step(world, change, permit, entry.step, resumed=entry.state is StepState.STARTED)
+        if entry.state is not StepState.DONE:
+            await _hold(world)
+            await _step(world, change, permit, entry.step, sent=entry.state is StepState.STARTED)
 
 
-async def _step(world: World, change: Change, permit: Permit, step: Step, *, resumed: bool) -> None:
-    # A started step may have been sent. IAM's reads lag behind its writes: "not there" is believed only after a wait.
-    seen, policy = await _look(world, change, step, patient=resumed)
-    for _ in range(WRITES):
-        if seen == "after":
-            await world.store.mark(change.id, step.number, StepState.DONE, _made(step, policy))
-            world.poke()
-            return
-        if seen == "other":
-            raise _StepError(
-                f"{step.policy_name} is not what was approved any more: somebody else changed it.",
+async def _hold(world: World) -> None:
+    paused = await world.store.flag(PAUSED)
+    if paused:
+        raise _PausedError(f"Refine is paused ({paused}): this change waits where it is.")
+
+
+async def _step(world: World, change: Change, permit: Permit, step: Step, *, sent: bool) -> None:
+    """Send a step's write where AWS shows that it is still to do; `sent`: an earlier process may have sent it.
+
+    Raises:
+        _MovedError: somebody else changed what the step is about.
+        _StepError: AWS refuses it, or takes it without showing an effect.
+        UnavailableError, ThrottledError: it has to wait; nothing was sent, or the journal says that it may have been.
+    """
+    # On disk before the look, not after it: nothing slow may come between the look and the write.
+    await world.store.mark(change.id, step.number, StepState.STARTED)
+    pauses = iter(PAUSES)
+    unknown = 0
+    try:
+        seen, policy = await _look(world, change, step, patient=sent)
+    except RefineError:
+        if not sent:  # and it was not: the next try need not wait for an effect
+            await world.store.mark(change.id, step.number, StepState.PLANNED)
+        raise
+    while True:
+        if seen == "after" and (sent or unknown or not _inverted(change, step)):
+            break
+        if seen != "before":
+            if not sent and not unknown:
+                await world.store.mark(change.id, step.number, StepState.PLANNED)
+            shared = policy is not None and step.kind in _FOR_ALL and policy.attachments + policy.boundary_uses > 1
+            raise _MovedError(
+                f"{step.policy_name} is in use beyond this role by now, and a new version would change that too."
+                if shared
+                else f"{step.policy_name} is not what it was any more: somebody else changed it.",
                 "Compare the documents in the thread.",
             )
-        await world.store.mark(change.id, step.number, StepState.STARTED)
+        if unknown == WRITES:
+            if not sent:  # looked at with patience, as often as it was sent
+                await world.store.mark(change.id, step.number, StepState.PLANNED)
+            raise _StepError(
+                f"AWS took the write to {step.policy_name} {WRITES} times without an answer, and it shows no effect.",
+                "Try again when AWS is well.",
+            )
         try:
             made = await world.aws.write(permit, step)
         except UnknownOutcomeError:
             log.warning("outcome unknown, reading back", change=change.id, step=step.number, kind=step.kind.value)
-            seen, policy = await _look(world, change, step, patient=True)
-            continue
+            unknown += 1
+        except ThrottledError:
+            pause = next(pauses, None)
+            if pause is None:
+                raise
+            await world.sleep(pause)
+        except UnavailableError:
+            raise
         except RefineError as error:
+            # A definite no to this try; an earlier one may have had its effect all the same, and be why.
+            if sent or unknown:
+                seen, policy = await _look(world, change, step, patient=True)
+                if seen == "after":
+                    break
+            else:
+                await world.store.mark(change.id, step.number, StepState.PLANNED)
             raise _StepError(error.sentence, error.next_step) from error
-        await world.store.mark(change.id, step.number, StepState.DONE, made.version)
-        world.poke()
-        return
-    raise _StepError(
-        f"AWS took the write to {step.policy_name} {WRITES} times without an answer, and it shows no effect.",
-        "Try again when AWS is well.",
-    )
+        else:
+            await world.store.mark(change.id, step.number, StepState.DONE, made.version)
+            world.poke()
+            return
+        # Anything may have happened in a pause: look again before sending again.
+        seen, policy = await _look(world, change, step, patient=unknown > 0 or sent)
+    await world.store.mark(change.id, step.number, StepState.DONE, _made(step, policy))
+    world.poke()
+
+
+def _inverted(change: Change, step: Step) -> bool:
+    """Whether a rollback would undo the step: done before it was sent, it is somebody else's work and not to undo."""
+    return change.kind == "apply" and step.kind not in {StepKind.CREATE_POLICY, StepKind.DELETE_VERSION}
+
+
+async def _settle(world: World, change: Change) -> bool:
+    """Find out what became of a step that was sent and never answered; tells whether any step is done."""
+    journal = await world.store.journal(change.id)
+    done = any(j.state is StepState.DONE for j in journal)
+    for entry in journal:
+        if entry.state is StepState.STARTED:
+            seen, policy = await _look(world, change, entry.step, patient=True)
+            if seen == "after":
+                await world.store.mark(change.id, entry.step.number, StepState.DONE, _made(entry.step, policy))
+                done = True
+    return done
+
+
+async def _touched(world: World, change: Change) -> bool:
+    return any(j.state is not StepState.PLANNED for j in await world.store.journal(change.id))
 
 
 async def _look(world: World, change: Change, step: Step, *, patient: bool) -> tuple[rules.Effect, RolePolicy | None]:
@@ -323,52 +408,43 @@ async def _roll_back(world: World, case: Case) -> None:
         return
     undone = await world.store.change(change.undoes) if change.undoes else change
     try:
-        back = await _back(world, case, undone)
-    except StaleError as error:
-        await _close(
-            world, case, Event.ROLL_BACK_FAILED, f"{error.say()} In force now: {await _in_force(world, case)}."
-        )
+        back, role = await _back(world, case, undone)
+    except _WAITS:
+        raise
+    except RefineError as error:
+        stopped = "" if isinstance(error, StaleError) else "The rollback stopped: "
+        now = await _in_force(world, case)
+        await _close(world, case, Event.ROLL_BACK_FAILED, f"{stopped}{error.say()} In force now: {now}.")
         return
-    except (_StepError, _NotAsWritten, NotAllowedError, NotFoundError, DeniedError) as error:
-        await _close(
-            world,
-            case,
-            Event.ROLL_BACK_FAILED,
-            f"The rollback stopped: {error.say()} In force now: {await _in_force(world, case)}.",
-        )
-        return
-    keep = tuple(_task(case).get("keep", ()))
-    moved = await world.store.move(
+    keep = set(_task(case).get("keep", ()))
+    by_hand = case.proposal.settings.keep_by_hand if case.proposal else ()
+    task = task_text(do="propose", mode=world.settings.refine_mode.value, keep=sorted({*by_hand, *keep}))
+    # Giving back is one move: a crash between the rollback and the new proposal would forget what was asked for.
+    await world.store.move(
         case.id,
-        Event.ROLLED_BACK,
+        Event.GAVE_BACK if keep else Event.ROLLED_BACK,
         by=rules.REFINE,
         asked_by=case.asked_by,
-        role=await world.aws.role(case.role_arn),
+        role=role,
         sentence="",
-        task="",
+        task=task if keep else "",
+        resume=CaseState.ROLLED_BACK,
         notes=[thread(case.id, "rolled_back", back.id, change=back.id)],
         detail={"change": back.id, "permissions": back.expected},
     )
     if keep:
-        from bot.flows.propose import start_proposal
-
-        by_hand = case.proposal.settings.keep_by_hand if case.proposal else ()
-        await start_proposal(
-            world, case.id, moved.revision, case.asked_by, keep_by_hand=tuple(sorted({*by_hand, *keep}))
-        )
+        await world.engine.submit("work", case.id)
 
 
 def _task(case: Case) -> dict[str, list[str]]:
-    import json
-
     return dict(json.loads(case.task)) if case.task else {}
 
 
-async def _back(world: World, case: Case, undone: Change) -> Change:
-    """Drive the inverse of what was done of a change, and prove the result by its digest."""
+async def _back(world: World, case: Case, undone: Change) -> tuple[Change, Role]:
+    """Drive the inverse of what was done of a change, prove the result by its digest, and return the role as it is."""
+    await _settle(world, undone)
     journal = await world.store.journal(undone.id)
-    done = {j.step.number for j in journal if j.state is StepState.DONE}
-    made = {j.step.number: j.made for j in journal}
+    made = {j.step.number: j.made for j in journal if j.state is StepState.DONE}
     steps = rules.undo([(j.step, j.made) for j in journal if j.state is StepState.DONE], undone.before)
     current = case.change
     if current is not None and current.kind == "rollback" and current.undoes == undone.id and current.steps == steps:
@@ -389,48 +465,50 @@ async def _back(world: World, case: Case, undone: Change) -> Change:
                 undoes=undone.id,
             )
         )
-    begun = any(j.state is not StepState.PLANNED for j in await world.store.journal(back.id))
-    role = await world.aws.role(undone.role_arn)
-    permit = rules.permit_back(back, undone, made, done, role, begun=begun)
+    begun = await _settle(world, back)
+    whole = len(made) == len(undone.steps)
+    # Reads may still lag behind what was applied a moment ago: another's work is believed in only after a wait.
+    role = await _read_until(
+        world,
+        undone.role_arn,
+        lambda r: begun or not whole or permissions_digest(r.policies) == undone.expected,
+    )
+    permit = rules.permit_back(back, undone, made, set(made), role, begun=begun)
     await _run(world, back, permit)
-    await _verify(world, back)
+    role = await _verify(world, back)
     await world.store.finish(back.id, "done")
-    return back
+    return back, role
+
+
+def _why(change: Change) -> str:
+    return f"why/{change.id}"
 
 
 async def _take_back(world: World, case: Case, change: Change, why: str) -> None:
     """A step failed: take back the ones before it, and say what is in force."""
-    why = why or await world.store.recall(f"why/{change.id}")
-    await world.store.remember(f"why/{change.id}", why)
-    journal = await world.store.journal(change.id)
-    if any(j.state is StepState.STARTED for j in journal):
-        await _settle_started(world, change)
+    # On disk before the first inverse: whoever takes over goes on backwards, never forwards again.
+    await world.store.remember(_why(change), why)
     try:
         await _back(world, await world.store.case(case.id), change)
-    except (_StepError, _NotAsWritten, NotAllowedError, NotFoundError, StaleError, DeniedError) as error:
-        await world.store.finish(change.id, "failed")
+    except _WAITS:
+        raise
+    except _NotAsWritten:
+        outcome = "failed"
+        text = (
+            f"{why} The steps before it were taken back, and the role's policies are still not what they were: "
+            f"somebody else changed them. In force now: {await _in_force(world, case)}."
+        )
+    except RefineError as error:
+        outcome = "failed"
         text = (
             f"{why} Taking back the steps before it stopped too: {error.say()} "
             f"In force now: {await _in_force(world, case)}."
         )
-        await _close(world, case, Event.APPLY_FAILED, text)
-        return
-    await world.store.finish(change.id, "taken back")
-    await _close(
-        world, case, Event.APPLY_FAILED, f"{why} The role's old policies are in force, as if nothing had been written."
-    )
-
-
-async def _settle_started(world: World, change: Change) -> None:
-    """Find out what became of a step that was sent but never answered, so that its inverse is not forgotten."""
-    for entry in await world.store.journal(change.id):
-        if entry.state is not StepState.STARTED:
-            continue
-        seen, policy = await _look(world, change, entry.step, patient=True)
-        if seen == "after":
-            await world.store.mark(change.id, entry.step.number, StepState.DONE, _made(entry.step, policy))
-        else:
-            await world.store.mark(change.id, entry.step.number, StepState.PLANNED)
+    else:
+        outcome = "taken back"
+        text = f"{why} The role's old policies are in force, as if nothing had been written."
+    await world.store.finish(change.id, outcome)
+    await _close(world, case, Event.APPLY_FAILED, text)
 
 
 async def _in_force(world: World, case: Case) -> str:
@@ -441,7 +519,7 @@ async def _in_force(world: World, case: Case) -> str:
 
 
 async def _fail(world: World, case: Case, error: RefineError) -> None:
-    sentence = f"{error.say()} Nothing was written by this step. In force now: {await _in_force(world, case)}."
+    sentence = f"{error.say()} Nothing was written. In force now: {await _in_force(world, case)}."
     await _close(world, case, Event.APPLY_FAILED, sentence)
 
 

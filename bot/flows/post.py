@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 
 import structlog
 
-from bot import messages
-from bot.errors import DeniedError, NotFoundError, RefineError, ThrottledError, UnavailableError, UnknownOutcomeError
-from bot.flows.ports import OutboxItem, Payload
+from bot import messages, rules
+from bot.errors import (
+    DeniedError,
+    NotFoundError,
+    RefineError,
+    StoreError,
+    ThrottledError,
+    UnavailableError,
+    UnknownOutcomeError,
+)
+from bot.flows import homes, overview
+from bot.flows.ports import Note, OutboxItem, Payload
 from bot.flows.world import World
 from bot.model import Case, CaseId, CaseState, ChangeId, ProposalId, Trim, UserId
 from bot.policy import permits_summary, trim
@@ -18,37 +28,74 @@ from bot.policy import permits_summary, trim
 log = structlog.get_logger()
 
 TRIES = 5  # of a message that cannot be drawn
+OUTCOMES = frozenset({"applied", "failed", "declined", "expired", "stale", "rolled_back"})  # of a proposal
+BROADCAST = frozenset({"failed", "rolled_back"})  # what the whole channel must see; all else stays in the thread
+AT_ONCE = 8  # cases whose cards and threads are drawn side by side
 AGAIN = timedelta(minutes=1)  # until a channel that does not take the bot's posts is tried again
 
 
 async def pump(world: World, *, stop: asyncio.Event) -> None:
-    """Send what is due, then sleep until poked; ends when `stop` is set, after what is under way."""
+    """Send what is due until `stop` is set, and end what is under way then.
+
+    What opens a thread goes one by one and in order, at the channel's pace: a first start may take minutes. What people
+    wait for, redraws and answers in threads, does not wait for that, nor case for case.
+    """
+    await asyncio.gather(
+        _lane(world, stop, first=True, at_once=1),
+        _lane(world, stop, first=False, at_once=AT_ONCE),
+        homes.keep(world, stop=stop),
+    )
+
+
+async def _lane(world: World, stop: asyncio.Event, *, first: bool, at_once: int) -> None:
+    under_way: dict[CaseId | None, asyncio.Task[None]] = {}
+    try:
+        await _feed(world, stop, under_way, first=first, at_once=at_once)
+        if under_way:
+            await asyncio.wait(under_way.values())
+    finally:
+        for task in under_way.values():
+            task.cancel()  # where the lane itself was cut off
+
+
+async def _feed(
+    world: World, stop: asyncio.Event, under_way: dict[CaseId | None, asyncio.Task[None]], *, first: bool, at_once: int
+) -> None:
     while not stop.is_set():
-        world.wake.clear()
-        try:
-            busy = await send_due(world)
-        except RefineError as error:
-            log.warning("outbox waits", error=error.sentence)
-            busy = False
-        except Exception:
-            log.exception("outbox crashed")
-            busy = False
-        if not busy:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(world.wake.wait(), 1.0)
-
-
-async def send_due(world: World) -> bool:
-    """Send one batch; tells whether there was anything."""
-    items = await world.store.due(world.clock())
-    for item in items:
-        await _send(world, item)
-    return bool(items)
+        wake = world.wake
+        free = at_once - len(under_way)
+        items: Sequence[OutboxItem] = ()
+        if free:
+            try:
+                drawn = [case_id for case_id in under_way if case_id]
+                items = await world.store.due(world.clock(), free, first=first, but=drawn)
+            except RefineError as error:
+                log.warning("outbox waits", error=error.sentence)
+            except Exception:
+                log.exception("outbox crashed")
+        for item in items:
+            under_way[item.case_id] = asyncio.create_task(_send(world, item))
+        poked = asyncio.create_task(wake.wait())
+        await asyncio.wait({poked, *under_way.values()}, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+        poked.cancel()
+        for whose in [w for w, task in under_way.items() if task.done()]:
+            del under_way[whose]
 
 
 async def _send(world: World, item: OutboxItem) -> None:
     try:
+        await _try(world, item)
+    except Exception as error:
+        # Nothing could be noted: the store is away. It is tried again, a little later.
+        log.error("outbox waits", key=item.key, error=str(error))
+        await world.sleep(1.0)
+
+
+async def _try(world: World, item: OutboxItem) -> None:
+    try:
         await _deliver(world, item)
+    except StoreError:
+        raise  # nothing is known of what was sent: it stays as it is
     except (ThrottledError, UnavailableError, UnknownOutcomeError, DeniedError) as error:
         if isinstance(error, DeniedError):
             log.error("message not allowed", key=item.key, error=error.say())  # until somebody gives the scope back
@@ -103,12 +150,21 @@ async def _deliver(world: World, item: OutboxItem) -> None:
             await world.slack.update(channel, case.thread_ts, payload)
             await _redraw_thread(world, case)
             await world.store.sent(item.id, channel, case.thread_ts)
+            world.moved.set()
             return
         if case.state is CaseState.RESOLVED:
             await world.store.sent(item.id, channel, "")  # over before it had a card: nothing to tell anybody
             return
         ts = await _post(world, item, channel, payload, None)
         await world.store.bind_card(case.id, channel, ts)
+        world.moved.set()
+        return
+    if item.kind == "direct":
+        if item.in_doubt:
+            await world.store.sent(item.id, args["to"], "")  # not looked for there: once too few is better than twice
+            return
+        link = await world.slack.permalink(channel, case.thread_ts) if case.thread_ts else ""
+        await _post(world, item, args["to"], messages.outcome(case, args["of"], link), None)
         return
     if not case.thread_ts:
         raise UnavailableError("The card of this message is not posted yet.")
@@ -124,7 +180,34 @@ async def _deliver(world: World, item: OutboxItem) -> None:
         await world.slack.upload(channel, case.thread_ts, files)
         await world.store.sent(item.id, channel, "")
         return
-    await _post(world, item, channel, await thread_message(world, case, item.name, args), case.thread_ts)
+    payload = await thread_message(world, case, item.name, args)
+    asker = _asker(case, item.name)
+    if asker:
+        # Before it is said in the thread, so that no crash between the two forgets it; sent after it all the same.
+        await world.store.queue(
+            [
+                Note(
+                    kind="direct",
+                    name="outcome",
+                    key=f"to/{item.key}",
+                    case_id=case.id,
+                    args=(("to", asker), ("of", item.name)),
+                )
+            ]
+        )
+    if item.name in BROADCAST:
+        payload = {**payload, "reply_broadcast": True}
+    await _post(world, item, channel, payload, case.thread_ts)
+
+
+def _asker(case: Case, name: str) -> UserId | None:
+    """Who made the proposal that came to its end, where somebody else, or nobody, ended it."""
+    if case.proposal is None or name not in OUTCOMES:
+        return None
+    by = case.proposal.proposed_by
+    if by in {"", rules.REFINE} or (name in {"declined", "rolled_back"} and by == case.asked_by):
+        return None
+    return by
 
 
 async def _redraw_thread(world: World, case: Case) -> None:
@@ -208,7 +291,7 @@ async def thread_message(world: World, case: Case, name: str, args: dict[str, st
 async def summary(world: World, name: str, args: dict[str, str]) -> Payload:
     counts = await world.store.counts()
     if name == "weekly":
-        return messages.weekly_digest(counts, world.clock())
+        return messages.weekly_digest(counts, world.clock(), await overview.week(world))
     worst = [await world.store.case(CaseId(c)) for c in args.get("worst", "").split()]
     opened = int(args.get("opened", "0"))
     return messages.burst_summary(opened, counts, worst, cards=min(opened, world.settings.refine_burst_cards))

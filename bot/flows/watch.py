@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -13,6 +14,7 @@ import structlog
 
 from bot import rules
 from bot.errors import LostRaceError, NotFoundError, RefineError
+from bot.flows import archive
 from bot.flows.ports import Note
 from bot.flows.world import World, thread
 from bot.model import Case, CaseState, Finding, Role
@@ -22,6 +24,7 @@ from bot.rules import Event
 log = structlog.get_logger()
 
 READS = 4  # roles read side by side at a first start
+PAGE = 200  # cases read at once
 SHOWN = 10  # rows of a burst's summary: the worst
 
 
@@ -34,24 +37,30 @@ async def watch(world: World) -> None:
     for finding in read.findings:
         if finding.status == "ACTIVE":
             by_role[finding.role_arn].append(finding)
+    archived = {f.id for f in read.archived}
     new: list[str] = []
-    for arn, listed in sorted(by_role.items()):
-        findings = listed
+    for arn, active in sorted(by_role.items()):
+        listed = active
         case = await world.store.case_of_role(arn)
         if case is None:
             new.append(arn)
             continue
+        aside = archive.known(case, archived)
+        if case.state is CaseState.ACCEPTED:
+            case, listed = await archive.seen(world, case, active)
+        listed = [*listed, *aside]
         if not read.complete:
             # An analyzer that did not answer says nothing of its findings: those known of it stay.
             seen = {f.id for f in listed}
-            findings = [*listed, *(f for f in case.findings if f.id not in seen)]
-        if _ids(case.findings) != _ids(findings):
-            case = await world.store.set_findings(case.id, _sorted(findings), rules.REFINE)
+            listed = [*listed, *(f for f in case.findings if f.id not in seen)]
+        if _ids(case.findings) != _ids(listed):
+            case = await world.store.set_findings(case.id, _sorted(listed), rules.REFINE)
         if case.state is CaseState.RESOLVED:
             await world.store.move(case.id, Event.FOUND, by=rules.REFINE, sentence="", until=None)
+        await archive.settle(world, case)
     await _open(world, new, by_role)
     if read.complete:
-        await _close(world, by_role.keys())
+        await _close(world, by_role.keys(), archived)
     world.poke()
 
 
@@ -122,27 +131,41 @@ def _rank(world: World, role: Role | None, findings: Sequence[Finding]) -> tuple
     return (int(public), summary.rank * 100_000 + summary.granted, role.name)
 
 
-async def _close(world: World, active: Iterable[str]) -> None:
+async def _close(world: World, active: Iterable[str], archived: Collection[str]) -> None:
+    """Close the cases whose findings ended. One that is archived has not: Refine, or its acceptance, put it aside."""
     alive = set(active)
-    gone: list[Case] = []
-    for offset in itertools.count(0, 200):  # read to the end first: closing a case moves it in the order
-        page = await world.store.cases(limit=200, offset=offset, light=True)
-        gone += [case for case in page if case.findings and case.role_arn not in alive]
-        if len(page) < 200:
-            break
+    gone = [case for case in await _all(world) if case.findings and case.role_arn not in alive]
     for case in gone:
+        aside = archive.known(case, archived)
+        if aside:
+            noted = case
+            if _ids(case.findings) != _ids(aside):
+                noted = await world.store.set_findings(case.id, _sorted(aside), rules.REFINE)
+            await archive.settle(world, noted)
+            continue
+        if any(f.id in archived for f in case.findings) and world.clock() - case.updated_at < archive.LAG:
+            continue  # re-opened a moment ago, and AWS's list does not show it yet
         await world.store.set_findings(case.id, (), rules.REFINE)
         # Applied or under way, it takes no such news: it stays rollable, and its card shows that the findings are gone.
         with suppress(LostRaceError):
             await world.store.move(case.id, Event.RESOLVE, by=rules.REFINE, sentence="", until=None)
 
 
+async def _all(world: World, states: Collection[CaseState] | None = None) -> list[Case]:
+    """Return every case in the states, read to the end before anything moves: a case that moves changes the order."""
+    found: list[Case] = []
+    for offset in itertools.count(0, PAGE):
+        page = await world.store.cases(states=states, limit=PAGE, offset=offset, light=True)
+        found += page
+        if len(page) < PAGE:
+            break
+    return found
+
+
 async def tick(world: World) -> None:
     """Do what time brings: expire, remind, wake the snoozed, end watches; and take up work that a crash left."""
     now = world.clock()
-    for case in await world.store.cases(
-        states={CaseState.WORKING, CaseState.APPLYING, CaseState.ROLLING_BACK}, limit=1000, light=True
-    ):
+    for case in await _all(world, rules.BUSY):
         await world.engine.submit("work" if case.state is CaseState.WORKING else "drive", case.id)
     timed = {CaseState.WAITING, CaseState.SNOOZED, CaseState.ACCEPTED, CaseState.WATCHING}
     ends = {
@@ -151,23 +174,28 @@ async def tick(world: World) -> None:
         CaseState.ACCEPTED: Event.REOPEN,
         CaseState.WATCHING: Event.WATCH_ENDED,
     }
-    for case in await world.store.cases(states=timed, limit=1000, light=True):
+    for case in await _all(world, timed):
         if case.until is None:
             continue
         try:
             if now >= case.until:
                 notes = [thread(case.id, "expired", str(case.revision))] if case.state is CaseState.WAITING else []
-                await world.store.move(
+                moved = await world.store.move(
                     case.id, ends[case.state], by=rules.REFINE, revision=case.revision, until=None, notes=notes
                 )
-            elif case.state is CaseState.WAITING and now - case.updated_at >= timedelta(
-                hours=world.settings.refine_reminder_hours
-            ):
-                # The key is the proposal's revision: one reminder each.
-                await world.store.queue([thread(case.id, "reminder", str(case.revision))])
+                await archive.settle(world, moved)
+            elif case.state is CaseState.WAITING:
+                number = _reminders(now - case.updated_at, timedelta(hours=world.settings.refine_reminder_hours))
+                if number:  # of those that are due, the last: an absence is not made up for
+                    await world.store.queue([thread(case.id, "reminder", f"{case.revision}-{number}")])
         except LostRaceError:
             continue
     world.poke()
+
+
+def _reminders(waited: timedelta, pause: timedelta) -> int:
+    """Return how many reminders are due by now, where each pause is twice the one before: after 4, 12, 28 hours."""
+    return int(math.log2(waited / pause + 1)) if waited > timedelta() else 0
 
 
 async def weekly(world: World) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from bot.config import Settings
-from bot.errors import RefineError
+from bot.errors import NotAllowedError, RefineError, ThrottledError, UnavailableError
 from bot.flows.ports import Aws, Clock, Engine, NewId, Note, Slack, Sleep, Store
 from bot.model import Case, CaseId, Person, Quotas, TrimSettings, UserId
 from bot.policy import Catalogue
@@ -31,6 +31,10 @@ class World:
     own_roles: tuple[str, ...] = ()
     workspace: str = ""
     seen: dict[UserId, tuple[datetime, bool]] = field(default_factory=dict)  # approvers, see `team_to_show`
+    unread: str = ""  # why the approvers' group could not be read just now
+    homes: dict[UserId, tuple[datetime, int, str]] = field(default_factory=dict)  # who looks at which page of App Home
+    ranks: dict[CaseId, tuple[int, int, str]] = field(default_factory=dict)  # see `overview`
+    moved: asyncio.Event = field(default_factory=asyncio.Event)  # a card was drawn anew, so App Homes are behind
     wake: asyncio.Event = field(default_factory=asyncio.Event)  # something waits in the outbox
 
     @property
@@ -55,14 +59,22 @@ class World:
             now=self.clock(),
         )
 
-    async def team(self) -> Team:
-        """Return who may approve right now; a user group that cannot be read counts as empty, never as everybody."""
+    async def team(self, *, sure: bool = False) -> Team:
+        """Return who may approve right now; a user group that cannot be read counts as empty, never as everybody.
+
+        Raises:
+            UnavailableError, ThrottledError: `sure` is asked for, and Slack does not answer now.
+        """
         approvers: set[UserId] = set()
+        self.unread = ""
         for each in self.settings.refine_approvers:
             if each.startswith("S"):
                 try:
                     approvers |= await self.slack.group_members(each)
-                except RefineError:
+                except RefineError as error:
+                    if sure and isinstance(error, UnavailableError | ThrottledError):
+                        raise
+                    self.unread = error.sentence
                     continue
             else:
                 approvers.add(UserId(each))
@@ -102,12 +114,23 @@ class World:
         """
         person = await self.slack.person(by)
         team = await self.team()
-        may(person, button, case, team)
+        unread = self.unread
+        try:
+            may(person, button, case, team)
+        except NotAllowedError:
+            fit = not (person.deleted or person.bot or person.guest or person.stranger)
+            if unread and fit and person.id not in team.approvers:
+                raise NotAllowedError(
+                    f"{unread} So nobody may do this now but approvers who are named one by one.",
+                    "Try again in a minute; `refine doctor` tells more.",
+                ) from None
+            raise
         return person, team
 
     def poke(self) -> None:
-        """Wake the outbox."""
+        """Wake all who wait for the outbox. Who took `wake` before looking there misses nothing."""
         self.wake.set()
+        self.wake = asyncio.Event()
 
 
 def task_text(**task: object) -> str:

@@ -6,10 +6,10 @@ card is there. A card has one row for ever, so that any number of changes betwee
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,9 +18,13 @@ from bot.model import CaseId
 from bot.store.codec import decode, encode
 from bot.store.schema import cases, outbox
 
+LATEST: Final = timedelta(hours=1)  # from now: no try is put off for longer
+PATIENCE: Final = 10  # tries, some ten minutes: for so long the later cards wait for one that Slack does not take
 CARD = "card"
+SUMMARY = "summary"
 THREAD = ("thread", "files")
 Args = tuple[tuple[str, str], ...]
+_EARLIER, _AHEAD, _ITS_CASE = outbox.alias(), outbox.alias(), cases.alias()  # made once: it takes a while
 
 
 class Note(Protocol):
@@ -101,21 +105,49 @@ async def _insert(
     )
 
 
-def due(now: datetime, limit: int) -> sa.Select[Any]:
-    """Select what may be sent now: the first note of each case that waits, the longest due first."""
-    earlier = outbox.alias()
+def due(now: datetime, limit: int, *, first: bool | None = None, but: Collection[CaseId] = ()) -> sa.Select[Any]:
+    """Select what may be sent now: the first note of each case that waits, the longest due first.
+
+    `first` asks for what opens a thread (summaries, cards without a place yet), in the order of queueing and never past
+    one that has to be tried again; False, for all the rest; None, for both. `but` leaves out the cases that are being
+    drawn just now: what is handed out counts as drawn.
+    """
+    wanted = _due(now, limit)
+    if but:
+        wanted = wanted.where(outbox.c.case_id.is_(None) | outbox.c.case_id.not_in(but))
+    if first is None:
+        return wanted.order_by(outbox.c.due_at, outbox.c.id)
+    opens = (outbox.c.kind == SUMMARY) | (outbox.c.kind == CARD) & (cases.c.thread_ts == "")
+    if not first:
+        return wanted.where(sa.not_(opens)).order_by(outbox.c.due_at, outbox.c.id)
+    stuck = (
+        sa.select(_AHEAD.c.id)
+        .outerjoin(_ITS_CASE, _ITS_CASE.c.id == _AHEAD.c.case_id)
+        .where(
+            _AHEAD.c.state == "waiting",
+            _AHEAD.c.id < outbox.c.id,
+            _AHEAD.c.due_at > now,
+            _AHEAD.c.due_at <= now + LATEST,
+            _AHEAD.c.tries < PATIENCE,
+            (_AHEAD.c.kind == SUMMARY) | (_AHEAD.c.kind == CARD) & (_ITS_CASE.c.thread_ts == ""),
+        )
+    )
+    return wanted.where(opens, ~sa.exists(stuck)).order_by(outbox.c.id)
+
+
+def _due(now: datetime, limit: int) -> sa.Select[Any]:
     return (
         sa.select(outbox)
         .outerjoin(cases, cases.c.id == outbox.c.case_id)
         .where(
             outbox.c.state == "waiting",
-            outbox.c.due_at <= now,
+            # Nothing is put off for longer: it was queued while the clock was ahead, and would wait for it again.
+            (outbox.c.due_at <= now) | (outbox.c.due_at > now + LATEST),
             ~sa.exists().where(
-                earlier.c.state == "waiting", earlier.c.case_id == outbox.c.case_id, earlier.c.id < outbox.c.id
+                _EARLIER.c.state == "waiting", _EARLIER.c.case_id == outbox.c.case_id, _EARLIER.c.id < outbox.c.id
             ),
             outbox.c.kind.not_in(THREAD) | (cases.c.thread_ts != ""),
         )
-        .order_by(outbox.c.due_at, outbox.c.id)
         .limit(limit)
     )
 

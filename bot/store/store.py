@@ -29,6 +29,7 @@ from bot.model import (
     Role,
     Step,
     StepState,
+    Tally,
     UserId,
 )
 from bot.rules import Event, Team
@@ -175,6 +176,7 @@ class Store:
         offset: int = 0,
         *,
         light: bool = False,
+        oldest: bool = False,
     ) -> tuple[Case, ...]:
         """Return a page of cases, the one that moved last first.
 
@@ -185,8 +187,9 @@ class Store:
             limit: most cases to return.
             offset: how many to pass over.
             light: for lists: without role, evidence, proposal, approvals and change.
+            oldest: the one that has not moved for the longest time first.
         """
-        order: list[Any] = [cases.c.updated_at.desc(), cases.c.id]
+        order: list[Any] = [cases.c.updated_at if oldest else cases.c.updated_at.desc(), cases.c.id]
         wanted = rows.columns(light=light)
         if states is not None:
             wanted = wanted.where(cases.c.state.in_([s.value for s in states]))
@@ -208,6 +211,37 @@ class Store:
                 )
             }
         return {state: found.get(state, 0) for state in CaseState}
+
+    @_whole
+    async def tally(self, since: datetime | None = None) -> Tally:
+        """Return what came of the work since then, or from the beginning."""
+        back = changes.alias("back")
+        undone = sa.exists().where(
+            back.c.kind == "rollback", back.c.outcome == DONE, back.c.id.startswith(changes.c.id + "-back")
+        )
+        gone = (sa.func.length(proposals.c.body) - sa.func.length(sa.func.replace(proposals.c.body, _GONE, ""))) / len(
+            _GONE
+        )
+        made = (
+            sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(gone), 0))
+            .select_from(changes.join(proposals, changes.c.id == proposals.c.id + "-apply"))
+            .where(changes.c.kind == "apply", changes.c.outcome == DONE, ~undone)
+        )
+        opened = sa.select(sa.func.count()).select_from(cases)
+        closed = opened.where(cases.c.state.in_([s.value for s in _CLOSED]))
+        backs = sa.select(sa.func.count()).where(changes.c.kind == "rollback", changes.c.outcome == DONE)
+        if since is not None:
+            made, backs = made.where(changes.c.at >= since), backs.where(changes.c.at >= since)
+            opened, closed = opened.where(cases.c.opened_at >= since), closed.where(cases.c.updated_at >= since)
+        async with self._read() as connection:
+            trimmed, removed = (await connection.execute(made)).one()
+            return Tally(
+                opened=await connection.scalar(opened) or 0,
+                closed=await connection.scalar(closed) or 0,
+                trimmed=trimmed,
+                removed=int(removed),
+                rolled_back=await connection.scalar(backs) or 0,
+            )
 
     @_whole
     async def open_case(
@@ -269,12 +303,36 @@ class Store:
             return case, True
 
     @_whole
-    async def set_findings(self, case_id: CaseId, findings: Sequence[Finding], by: UserId) -> Case:
-        """Note which findings the case has now. Its state and its revision stay: the buttons on its card stay good."""
+    async def set_findings(
+        self,
+        case_id: CaseId,
+        findings: Sequence[Finding],
+        by: UserId,
+        *,
+        sentence: str | None = None,
+        revision: int | None = None,
+    ) -> Case:
+        """Note which findings the case has now. Its state and its revision stay: the buttons on its card stay good.
+
+        Args:
+            case_id: the case.
+            findings: all of them.
+            by: who brought it about.
+            sentence: what the card has to say of it; None: what it says already.
+            revision: what the case must be at; None: whatever it is at.
+
+        Raises:
+            LostRaceError: the case moved on since `revision`.
+        """
         async with self._audited() as (connection, chain):
-            case = replace(await self._rows.case(connection, case_id), findings=tuple(findings))
+            case = await self._rows.case(connection, case_id)
+            if revision is not None and revision != case.revision:
+                raise LostRaceError(rules.already(case), _PRESS_AGAIN)
+            case = replace(case, findings=tuple(findings), sentence=case.sentence if sentence is None else sentence)
             await connection.execute(
-                sa.update(cases).where(cases.c.id == case_id).values(**rows.values(findings=case.findings))
+                sa.update(cases)
+                .where(cases.c.id == case_id)
+                .values(**rows.values(findings=case.findings, sentence=case.sentence))
             )
             now = self._clock()
             await chain.append(now, by, "findings", case_id, {"findings": " ".join(f.id for f in findings)})
@@ -360,6 +418,13 @@ class Store:
                 .where(changes.c.case_id == case.id, changes.c.outcome == "")
                 .values(outcome=event.value)
             )
+            if case.state is CaseState.APPLYING and not rules.can_roll_back(case):
+                # Nothing of this change is in force, so what can be rolled back is still the one before it, if any.
+                await connection.execute(
+                    sa.update(cases)
+                    .where(cases.c.id == case.id)
+                    .values(change_id=sa.func.coalesce(_in_force(case.id), cases.c.change_id))
+                )
         await chain.append(
             now,
             by,
@@ -573,10 +638,16 @@ class Store:
     # -------------------- the outbox
 
     @_whole
-    async def due(self, now: datetime, limit: int = 20) -> tuple[outbox.Item, ...]:
-        """Return what may be sent now: at most one note of each case, the longest due first."""
+    async def due(
+        self, now: datetime, limit: int = 20, *, first: bool | None = None, but: Collection[CaseId] = ()
+    ) -> tuple[outbox.Item, ...]:
+        """Return what may be sent now: at most one note of each case, the longest due first.
+
+        `first`: only what opens a thread, in the order of queueing; or only all the rest. `but`: cases that are being
+        drawn just now. See `outbox.due`.
+        """
         async with self._read() as connection:
-            waiting = (await connection.execute(outbox.due(now, limit))).all()
+            waiting = (await connection.execute(outbox.due(now, limit, first=first, but=but))).all()
         moved = [row.id for row in waiting if row.again]
         if moved:
             async with self._write() as connection:
@@ -717,7 +788,32 @@ class Store:
             await connection.execute(sa.select(sa.func.count()).select_from(flags))
 
 
+DONE: Final = "done"  # the outcome of a change whose steps were all done and read back
+_CLOSED: Final = (CaseState.RESOLVED, CaseState.ACCEPTED, CaseState.DONE)
+_GONE: Final = '"kept":false'  # stands once in a proposal's canonical text for each action that it takes away
 _WRITING: Final = frozenset({CaseState.APPLYING, CaseState.ROLLING_BACK})
+
+
+def _in_force(case_id: CaseId) -> sa.ScalarSelect[str]:
+    """Select the latest change of the case that was applied and not rolled back."""
+    back = changes.alias()
+    return (
+        sa.select(changes.c.id)
+        .where(
+            changes.c.case_id == case_id,
+            changes.c.kind == "apply",
+            changes.c.outcome.in_(["done", Event.APPLIED.value]),
+            ~sa.exists().where(
+                back.c.case_id == case_id,
+                back.c.kind == "rollback",
+                back.c.outcome.in_(["done", Event.ROLLED_BACK.value, Event.GAVE_BACK.value]),
+                back.c.id.startswith(changes.c.id.concat("-back")),
+            ),
+        )
+        .order_by(changes.c.at.desc(), changes.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
 
 
 def _there(value: T | None, what: str) -> T:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import LostRaceError, NotAllowedError, NotFoundError, StaleError
-from bot.model import CaseId, CaseState, ChangeId, ProposalId, StepState, UserId
+from bot.model import ActionVerdict, CaseId, CaseState, ChangeId, ProposalId, StepState, Tally, UserId, Verdict
 from bot.rules import REFINE, Event
 from tests.store.world import (
     ANN,
@@ -426,3 +426,51 @@ async def test_flags_and_notes_to_self_are_kept_and_only_flags_are_audited(tmp_p
             (BEN, "flag", "by Ben"),
             (ANN, "flag", "by Ann"),
         ]
+
+
+async def test_a_tally_counts_what_is_in_force_and_what_was_taken_back(tmp_path: Path) -> None:
+    """A change taken back removed nothing in the end; a span counts what began in it."""
+    clock = Clock()
+    async with opened(tmp_path, clock) as store:
+        for n, taken_back in enumerate((False, True)):
+            case = await new_case(store, f"arn:aws:iam::123456789012:role/R{n}")
+            case = await store.move(case.id, Event.PROPOSE, by=RITA, task="{}", resume=CaseState.NEW)
+            empty = proposal(case)
+            actions = tuple(
+                # What a reason says must not be counted: it is text.
+                ActionVerdict(action=f"s3:A{i}", verdict=Verdict.UNUSED, kept=i > 1, reason='"kept":false')
+                for i in range(5)
+            )
+            trimmed = replace(empty, trim=replace(empty.trim, actions=actions))
+            case = await store.move(case.id, Event.PROPOSED, by=REFINE, asked_by=RITA, proposal=trimmed)
+            case = await store.approve(case.id, case.revision, yes(case), team=TEAM)
+            assert case.proposal is not None
+            made = replace(change(case), id=ChangeId(f"{case.proposal.id}-apply"), at=clock.now)
+            await store.begin(made)
+            await store.finish(made.id, "done")
+            await store.move(case.id, Event.APPLIED, by=REFINE)
+            if taken_back:
+                await store.move(case.id, Event.ROLL_BACK, by=ANN)
+                back = replace(made, id=ChangeId(f"{made.id}-back7"), kind="rollback", undoes=made.id)
+                await store.begin(back)
+                await store.finish(back.id, "done")
+                await store.move(case.id, Event.ROLLED_BACK, by=REFINE)
+        await new_case(store, OTHER)
+        told = await store.tally()
+        assert (told.opened, told.closed, told.trimmed, told.rolled_back) == (3, 0, 1, 1)
+        assert told.removed == 2
+        clock.on(days=8)
+        case = await new_case(store, "arn:aws:iam::123456789012:role/Late")
+        await store.move(case.id, Event.ACCEPT, by=ANN, until=clock.now)
+        assert await store.tally(clock.now - timedelta(days=7)) == Tally(opened=1, closed=1)
+
+
+async def test_the_longest_waiting_comes_first_where_asked(tmp_path: Path) -> None:
+    clock = Clock()
+    async with opened(tmp_path, clock) as store:
+        made = []
+        for n in range(3):
+            made.append((await new_case(store, f"arn:aws:iam::123456789012:role/R{n}")).id)
+            clock.on(hours=1)
+        assert [c.id for c in await store.cases(oldest=True, light=True)] == made
+        assert [c.id for c in await store.cases(light=True)] == made[::-1]
