@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -13,14 +13,16 @@ from bot.errors import NotFoundError, RefineError
 from bot.model import ExternalPrincipal, Finding, PrincipalKind
 
 DETAILS: Final = 8  # details read side by side
+AT_ONCE: Final = 50  # findings in one UpdateFindings
 EXTERNAL: Final = frozenset({"ACCOUNT", "ORGANIZATION"})  # the other types are about unused or internal access
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingsRead:
-    """Active findings. Only a complete read is proof that a finding which is not in it has ended."""
+    """Active findings. Only a complete read is proof that a finding which is in neither list has ended."""
 
     findings: tuple[Finding, ...]
+    archived: tuple[Finding, ...]  # without details: who may come in is not read
     problems: tuple[str, ...]  # sentences for people
     complete: bool
 
@@ -51,9 +53,33 @@ class Findings:
             problems.append("There is no analyzer to read.")
         gate = asyncio.Semaphore(DETAILS)
         read = await asyncio.gather(*(self._of(a, gate, problems) for a in usable))
-        findings = [f for each in read for f in each]
+        found = [f for each in read for f in each]
+        findings = [f for f in found if f.status != "ARCHIVED"]
         self._known = {(f.analyzer_arn, f.id, f.updated_at): f for f in findings}
-        return FindingsRead(findings=tuple(findings), problems=tuple(problems), complete=not problems)
+        return FindingsRead(
+            findings=tuple(findings),
+            archived=tuple(f for f in found if f.status == "ARCHIVED"),
+            problems=tuple(problems),
+            complete=not problems,
+        )
+
+    async def archive(self, findings: Sequence[Finding], *, archived: bool) -> None:
+        """Archive findings of one analyzer, or make them active again; twice is as good as once.
+
+        Raises:
+            NotFoundError: one of them is gone, and none was changed.
+            RefineError: AWS refused, or could not be asked.
+        """
+        for start in range(0, len(findings), AT_ONCE):
+            some = findings[start : start + AT_ONCE]
+            await self._clients.call(
+                "accessanalyzer",
+                "UpdateFindings",
+                region=some[0].region,
+                analyzerArn=some[0].analyzer_arn,
+                ids=[f.id for f in some],
+                status="ARCHIVED" if archived else "ACTIVE",
+            )
 
     def regions(self) -> tuple[str, ...]:
         """Return the Regions of the analyzers that the settings name, or those that they say to look in."""
@@ -104,7 +130,7 @@ class Findings:
                 "ListFindingsV2",
                 region=analyzer.region,
                 analyzerArn=analyzer.arn,
-                filter={"resourceType": {"eq": ["AWS::IAM::Role"]}, "status": {"eq": ["ACTIVE"]}},
+                filter={"resourceType": {"eq": ["AWS::IAM::Role"]}, "status": {"eq": ["ACTIVE", "ARCHIVED"]}},
                 PaginationConfig={"PageSize": 100},
             )
         except RefineError as error:
@@ -131,6 +157,18 @@ class Findings:
         return [r for r in read if isinstance(r, Finding)]
 
     async def _detail(self, analyzer: Analyzer, head: dict[str, Any]) -> Finding:
+        if head["status"] == "ARCHIVED":
+            return Finding(
+                id=head["id"],
+                analyzer_arn=analyzer.arn,
+                region=analyzer.region,
+                role_arn=head["resource"],
+                account=head["resourceOwnerAccount"],
+                status="ARCHIVED",
+                principals=(),
+                created_at=head["createdAt"],
+                updated_at=head["updatedAt"],
+            )
         known = self._known.get((analyzer.arn, head["id"], head["updatedAt"]))
         if known is not None:
             return known

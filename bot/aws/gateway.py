@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
 from bot.aws import doctor
@@ -12,7 +13,7 @@ from bot.aws.findings import Findings, FindingsRead
 from bot.aws.roles import RoleRef, Roles
 from bot.aws.write import Made, write
 from bot.errors import RefineError
-from bot.model import Evidence, Role, RolePolicy, Step
+from bot.model import Evidence, Finding, Role, RolePolicy, Step
 from bot.rules import Permit
 
 
@@ -37,12 +38,23 @@ class Aws:
         return await self._clients.whoami()
 
     async def findings(self) -> FindingsRead:
-        """Return the active external access findings on roles; what could not be read is a problem in the answer.
+        """Return the external access findings on roles, active and archived; what could not be read is said with them.
 
         Raises:
             ConfigError: no Region is known to look in.
         """
         return await self._findings.read()
+
+    async def archive(self, findings: Sequence[Finding], *, archived: bool) -> None:
+        """Archive findings of one analyzer, or make them active again.
+
+        It changes what Access Analyzer lists, and never who may do what: so it asks for no permit.
+
+        Raises:
+            NotFoundError: one of them is gone, and none was changed.
+            RefineError: AWS refused, or could not be asked.
+        """
+        await self._findings.archive(findings, archived=archived)
 
     async def role(self, arn_or_name: str, account: str | None = None) -> Role:
         """Return a role by ARN, or by name (in the bot's own account where none is given).
@@ -69,7 +81,7 @@ class Aws:
         return await self._reports.evidence(role)
 
     async def write(self, permit: Permit, step: Step) -> Made:
-        """Send one write: the only call that changes anything at AWS.
+        """Send one write: the only call that changes what anybody may do.
 
         Raises:
             NotAllowedError: the permit does not cover the step; nothing was sent.

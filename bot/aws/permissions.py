@@ -15,6 +15,7 @@ class Group(StrEnum):
     """Whose permission it is."""
 
     HUB = "hub"  # of the role that the bot runs as
+    HUB_WRITE = "hub write"  # the same; what Access Analyzer lists, never what anybody may do
     MEMBER_READ = "member read"  # of the role it assumes in each account, or of its own role for its own account
     MEMBER_WRITE = "member write"  # the same; used for approved changes only
 
@@ -63,9 +64,17 @@ PERMISSIONS: Final = (
         "access-analyzer",
         {
             "ListAnalyzers": "To find the external access analyzers of each Region.",
-            "ListFindingsV2": "To list the active findings on roles.",
+            "ListFindingsV2": "To list the active and the archived findings on roles.",
             "GetFindingV2": "To read who may come in, and on which conditions.",
             "ValidatePolicy": "To have AWS check each trimmed document before anybody approves it.",
+        },
+    ),
+    *_all(
+        Group.HUB_WRITE,
+        "accessanalyzer",
+        "access-analyzer",
+        {
+            "UpdateFindings": "To archive the findings of an exposure that somebody accepted, until that ends.",
         },
     ),
     *_all(

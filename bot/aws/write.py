@@ -10,12 +10,10 @@ from botocore import xform_name
 from bot.aws.clients import Clients
 from bot.aws.permissions import permission
 from bot.aws.translate import translated
-from bot.errors import NotAllowedError, ThrottledError
+from bot.errors import NotAllowedError
 from bot.model import Step, StepKind
 from bot.rules import Permit
 
-# A throttle is a definite no, so the write may be sent again: for about half a minute in all.
-PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 OWN_PATH: Final = ":policy/refine/"  # where Refine's own copies live; it makes and deletes policies nowhere else
 
 
@@ -27,12 +25,12 @@ class Made:
 
 
 async def write(clients: Clients, permit: Permit, step: Step) -> Made:
-    """Send one step's write.
+    """Send one step's write, once: whoever wants to send it again has to look again first.
 
     Raises:
         NotAllowedError: the permit does not cover the step; nothing was sent.
         UnknownOutcomeError: it was sent and no usable answer came.
-        RefineError: any other: nothing was changed.
+        RefineError: any other (a throttle, say): nothing was changed.
     """
     if not isinstance(permit, Permit) or not permit.covers(step):
         raise NotAllowedError("A write without a permit was refused.", "This is a bug: report it.")
@@ -40,15 +38,8 @@ async def write(clients: Clients, permit: Permit, step: Step) -> Made:
     action = permission("iam", operation).action
     account = permit.role_arn.split(":")[4]
     async with clients.writer(permit) as client:
-        for pause in (*PAUSES, None):
-            try:
-                with translated(action, account, writing=True):
-                    return _made(step, await getattr(client, xform_name(operation))(**params))
-            except ThrottledError:
-                if pause is None:
-                    raise
-            await clients.settings.sleep(pause)
-    raise AssertionError  # the last turn of the loop returns or raises
+        with translated(action, account, writing=True):
+            return _made(step, await getattr(client, xform_name(operation))(**params))
 
 
 def request(permit: Permit, step: Step) -> tuple[str, dict[str, Any]]:

@@ -21,6 +21,7 @@ _REST = (  # Access Analyzer's paths; the other services name the operation in t
     ("GET", re.compile(r"^/analyzer$"), "ListAnalyzers"),
     ("POST", re.compile(r"^/findingv2$"), "ListFindingsV2"),
     ("GET", re.compile(r"^/findingv2/[^/]+$"), "GetFindingV2"),
+    ("PUT", re.compile(r"^/finding$"), "UpdateFindings"),
     ("POST", re.compile(r"^/policy/validation$"), "ValidatePolicy"),
 )
 _SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/")

@@ -8,7 +8,7 @@ import pytest
 
 from bot.aws import AwsSettings
 from bot.aws.findings import principals
-from bot.errors import ConfigError
+from bot.errors import ConfigError, DeniedError, NotFoundError, RefineError, UnavailableError
 from bot.model import PrincipalKind
 from sandbox.aws import HUB, MEMBER, LocalAws
 from tests.aws.between import Between
@@ -74,12 +74,50 @@ async def test_a_finding_that_ended_is_not_in_the_list(aws: LocalAws, gateway: G
     assert (read.findings, read.complete) == ((), True)
 
 
-async def test_an_archived_finding_is_not_in_the_list(aws: LocalAws, gateway: Gateway) -> None:
-    make_role(aws)
+async def test_an_archived_finding_is_in_a_list_of_its_own(aws: LocalAws, gateway: Gateway) -> None:
+    """Told by its head alone: with thousands archived by a rule, their details would cost a call each."""
+    arn = make_role(aws)
     analyzer = aws.client("accessanalyzer")
     listed = analyzer.list_findings_v2(analyzerArn=ORGANIZATION)["findings"]
     analyzer.update_findings(analyzerArn=ORGANIZATION, ids=[f["id"] for f in listed], status="ARCHIVED")
-    assert {f.region for f in (await (await gateway()).findings()).findings} == {"eu-west-1"}
+    read = await (await gateway()).findings()
+    assert {f.region for f in read.findings} == {"eu-west-1"}
+    [archived] = read.archived
+    assert (archived.id, archived.status, archived.role_arn) == (listed[0]["id"], "ARCHIVED", arn)
+    assert len(aws.calls("access-analyzer", "GetFindingV2")) == 1
+
+
+async def test_findings_are_archived_and_made_active_again(aws: LocalAws, gateway: Gateway) -> None:
+    """Also a second time; and of many no more than fifty in a call."""
+    for n in range(60):
+        make_role(aws, f"R{n}")
+    gate = await gateway(regions=("us-east-1",))
+    found = (await gate.findings()).findings
+    for archived in (True, True, False):
+        await gate.archive(found, archived=archived)
+        read = await gate.findings()
+        assert (len(read.archived), len(read.findings)) == ((60, 0) if archived else (0, 60))
+    assert len(aws.calls("access-analyzer", "UpdateFindings")) == 6
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error", "word"),
+    [
+        (403, "AccessDeniedException", DeniedError, "access-analyzer:UpdateFindings"),
+        (404, "ResourceNotFoundException", NotFoundError, ""),
+        (500, "InternalServerException", UnavailableError, ""),
+    ],
+)
+async def test_what_keeps_a_finding_from_being_archived_is_told(
+    aws: LocalAws, between: Between, gateway: Gateway, status: int, code: str, error: type[RefineError], word: str
+) -> None:
+    make_role(aws)
+    gate = await gateway(regions=("us-east-1",))
+    found = (await gate.findings()).findings
+    between.refuse("UpdateFindings", status, code)
+    with pytest.raises(error, match=word):
+        await gate.archive(found, archived=True)
+    assert (await gate.findings()).archived == ()
 
 
 async def test_named_analyzers_are_the_only_ones_read(aws: LocalAws, between: Between, gateway: Gateway) -> None:

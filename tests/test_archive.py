@@ -1,0 +1,232 @@
+"""An accepted exposure is archived in Access Analyzer, comes back from there, and is never taken for resolved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.flows import Desk, World, decide, watch
+from bot.messages import card
+from bot.model import Case, CaseState, UserId
+from sandbox.aws import LocalAws, start
+from tests import lives
+from tests.aws.between import Between
+from tests.aws.world import iam, make_role, trust
+from tests.lives import ANN, BEN
+
+S = CaseState
+ANALYZER = "arn:aws:access-analyzer:us-east-1:123456789012:analyzer/refine-org"
+
+
+@dataclass
+class Clock:
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
+@dataclass
+class Life:
+    """The bot's world with one new case, and what there is to be seen of it."""
+
+    world: World
+    aws: LocalAws
+    between: Between
+    clock: Clock
+    arn: str
+
+    async def case(self) -> Case:
+        found = await self.world.store.case_of_role(self.arn)
+        assert found is not None
+        return found
+
+    async def accept(self, days: int = 30) -> Case:
+        case = await self.case()
+        await Desk(self.world).accept(case.id, case.revision, ANN, "The vendor needs it.", days)
+        return await self.case()
+
+    def at_aws(self) -> list[str]:
+        analyzer = self.aws.client("accessanalyzer")
+        return [f["status"] for f in analyzer.list_findings_v2(analyzerArn=ANALYZER)["findings"]]
+
+    async def set_at_aws(self, status: str) -> None:
+        ids = [f.id for f in (await self.case()).findings]
+        self.aws.client("accessanalyzer").update_findings(analyzerArn=ANALYZER, ids=ids, status=status)
+
+    def trusts(self, *accounts: str) -> None:
+        text = trust({"AWS": [f"arn:aws:iam::{a}:root" for a in accounts]})
+        iam(self.aws).update_assume_role_policy(RoleName="ApplicationRole", PolicyDocument=text)
+
+    async def said(self) -> str:
+        return json.dumps(card(await self.case(), self.clock(), None), ensure_ascii=False)
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAws]:
+    server = start(world=False)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def life(aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Life]:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "")  # so that what `lives` sets is taken back
+    aws.reset(world=False)
+    iam.cache_clear()
+    clock = Clock()
+    arn = make_role(aws)
+    async with Between(aws.url) as between, lives.bot(tmp_path, between.url, clock=clock) as world:
+        await watch.watch(world)
+        yield Life(world=world, aws=aws, between=between, clock=clock, arn=arn)
+
+
+async def test_an_accepted_exposure_is_archived_and_stays_accepted(life: Life) -> None:
+    """The card says so, and a look at AWS, which lists no active finding any more, does not close the case."""
+    case = await life.accept()
+    assert life.at_aws() == ["ARCHIVED"]
+    assert (case.state, [f.status for f in case.findings], case.sentence) == (S.ACCEPTED, ["ARCHIVED"], "")
+    assert "its 1 finding is archived at AWS until then" in await life.said()
+    assert "The vendor needs it." in await life.said()
+    life.clock.at += timedelta(days=1)
+    await watch.watch(life.world)
+    assert await life.case() == case
+    history = await life.world.store.history(case.id)
+    assert "archived" in [e.what for e in history]
+
+
+@pytest.mark.parametrize("how", ["re-opened", "ended", "asked anew"])
+async def test_what_ends_an_acceptance_makes_the_finding_active_again(life: Life, how: str) -> None:
+    case = await life.accept(days=7)
+    if how == "re-opened":
+        await Desk(life.world).reopen(case.id, case.revision, BEN)
+    elif how == "ended":
+        life.clock.at += timedelta(days=7, seconds=1)
+        await watch.tick(life.world)
+    else:
+        await Desk(life.world).look(case.id, case.revision, BEN)
+        await watch.watch(life.world)
+    assert life.at_aws() == ["ACTIVE"]
+    after = await life.case()
+    assert [f.status for f in after.findings] == ["ACTIVE"]
+    assert after.state is (S.WORKING if how == "asked anew" else S.NEW)
+    life.clock.at += timedelta(days=1)
+    await watch.watch(life.world)
+    assert (await life.case()).state is after.state
+
+
+async def test_what_aws_refuses_is_said_and_tried_again(life: Life) -> None:
+    """The acceptance holds all the same: its own part happened."""
+    life.between.refuse("UpdateFindings", 403, "AccessDeniedException", times=2)
+    case = await life.accept()
+    assert life.at_aws() == ["ACTIVE"]
+    assert case.state is S.ACCEPTED
+    assert "not archived in us-east-1" in case.sentence
+    assert "access-analyzer:UpdateFindings" in case.sentence
+    assert "its 1 finding stays active at AWS" in await life.said()
+    entries = len(await life.world.store.history(case.id))
+    await watch.watch(life.world)  # refused once more: nothing new to say
+    assert len(await life.world.store.history(case.id)) == entries
+    await watch.watch(life.world)
+    assert life.at_aws() == ["ARCHIVED"]
+    assert ((await life.case()).sentence, (await life.case()).state) == ("", S.ACCEPTED)
+
+
+async def test_a_finding_that_cannot_be_made_active_keeps_its_case_open(life: Life) -> None:
+    case = await life.accept()
+    life.between.refuse("UpdateFindings", 403, "AccessDeniedException", times=2)
+    await Desk(life.world).reopen(case.id, case.revision, BEN)
+    assert "still archived in us-east-1" in (await life.case()).sentence
+    life.clock.at += timedelta(days=1)
+    await watch.watch(life.world)
+    assert (await life.case()).state is S.NEW
+    assert life.at_aws() == ["ARCHIVED"]
+    await watch.watch(life.world)
+    assert life.at_aws() == ["ACTIVE"]
+    assert (await life.case()).sentence == ""
+
+
+async def test_nothing_is_archived_while_refine_is_paused(life: Life) -> None:
+    await decide.pause(life.world, BEN, on=True)
+    case = await life.accept()
+    assert (life.at_aws(), "paused" in case.sentence) == (["ACTIVE"], True)
+    await decide.pause(life.world, BEN, on=False)
+    await watch.watch(life.world)
+    assert life.at_aws() == ["ARCHIVED"]
+
+
+async def test_a_new_way_in_ends_the_acceptance(life: Life) -> None:
+    """Accepted was one account; what let in another was not looked at by anybody."""
+    await life.accept()
+    life.trusts("999988887777", "111122223333")
+    await watch.watch(life.world)
+    case = await life.case()
+    assert (case.state, case.reason) == (S.NEW, "")
+    assert "another way in" in case.sentence
+    assert sorted(life.at_aws()) == ["ACTIVE", "ACTIVE"]
+    assert {p.value for f in case.findings for p in f.principals} == {"999988887777", "111122223333"}
+
+
+async def test_a_finding_that_somebody_made_active_again_ends_the_acceptance(life: Life) -> None:
+    """But not at once: AWS's list may be behind."""
+    await life.accept()
+    await life.set_at_aws("ACTIVE")
+    await watch.watch(life.world)
+    assert (await life.case()).state is S.ACCEPTED
+    life.clock.at += timedelta(hours=1)
+    await watch.watch(life.world)
+    case = await life.case()
+    assert case.state is S.NEW
+    assert "made active again at AWS" in case.sentence
+
+
+async def test_an_accepted_case_whose_access_ended_is_resolved(life: Life) -> None:
+    await life.accept()
+    life.trusts("123456789012")
+    await watch.watch(life.world)
+    assert (await life.case()).state is S.RESOLVED
+
+
+async def test_what_somebody_archives_in_the_console_is_left_archived(life: Life) -> None:
+    """Refine makes active again only what it archived itself."""
+    life.clock.at += timedelta(days=1)
+    await life.set_at_aws("ARCHIVED")
+    await watch.watch(life.world)
+    assert (await life.case()).state is S.RESOLVED
+    assert life.at_aws() == ["ARCHIVED"]
+
+
+async def test_a_case_just_reopened_is_not_closed_by_a_list_that_is_behind(life: Life) -> None:
+    """The list still shows as archived what was made active a moment ago."""
+    case = await life.accept()
+    await Desk(life.world).reopen(case.id, case.revision, BEN)
+    await life.set_at_aws("ARCHIVED")
+    await watch.watch(life.world)
+    assert (await life.case()).state is S.NEW
+
+
+async def test_two_decisions_at_once_leave_aws_with_the_later_one(life: Life) -> None:
+    """Re-opened while AWS is being asked to archive: the finding ends active, and so does the case."""
+    case = await life.case()
+    archive = life.world.aws.archive
+    asked: list[bool] = []
+
+    async def slow(findings: Any, *, archived: bool) -> None:
+        await archive(findings, archived=archived)
+        asked.append(archived)
+        if len(asked) == 1:
+            now = await life.case()
+            await decide.reopen(life.world, now.id, now.revision, UserId(BEN))
+
+    life.world.aws.archive = slow  # type: ignore[method-assign]
+    await Desk(life.world).accept(case.id, case.revision, ANN, "The vendor needs it.", 30)
+    assert asked == [True, False]
+    assert life.at_aws() == ["ACTIVE"]
+    assert ((await life.case()).state, [f.status for f in (await life.case()).findings]) == (S.NEW, ["ACTIVE"])
