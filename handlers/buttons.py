@@ -53,7 +53,7 @@ def register(app: AsyncApp, surface: Surface) -> None:
         await ack()
         surface.spawn(body, request.click, press)
 
-    @app.action("review:service")
+    @app.action(re.compile(r"^review:(service|show)$"))
     async def pick_service(ack: Any, body: Any) -> None:
         await ack()
         surface.spawn(body, request.click, service)
@@ -130,7 +130,7 @@ async def _redraw(surface: Surface, click: Click, ticket: Ticket) -> None:
 
 
 async def service(surface: Surface, click: Click) -> None:
-    """Open one service of the review, for the one who picked it."""
+    """Open one service of the review, or one kind of action, for the one who picked it."""
     await surface.desk.may_look(click.user)
     case = Ticket.read(click.block_id.removeprefix("review:") + ":0")
     await surface.answer(click, await surface.desk.service(case.case_id, click.value))

@@ -2,6 +2,7 @@
 
 from bot.messages.cards import card
 from bot.messages.lists import (
+    Glance,
     burst_summary,
     help_text,
     history,
@@ -11,12 +12,13 @@ from bot.messages.lists import (
     weekly_digest,
 )
 from bot.messages.manifest import manifest
-from bot.messages.outcomes import applied, expired, notice, reminder, rolled_back
+from bot.messages.outcomes import applied, expired, notice, outcome, reminder, rolled_back
 from bot.messages.proposals import approved_line, declined_line, proposal, proposal_files
 from bot.messages.reviews import review, review_files, review_service
 from bot.messages.views import explain, home, modal
 
 __all__ = [
+    "Glance",
     "applied",
     "approved_line",
     "burst_summary",
@@ -32,6 +34,7 @@ __all__ = [
     "modal",
     "near_matches",
     "notice",
+    "outcome",
     "proposal",
     "proposal_files",
     "reminder",

@@ -29,7 +29,7 @@ class _Card:
     door: list[Mrk]
     room: list[Mrk]
     did: list[Mrk]
-    facts: list[Mrk]
+    facts: Mrk
     approval: Mrk
     offered: tuple[parts.Press, ...]
 
@@ -76,6 +76,8 @@ def _room(case: Case, summary: Permits | None) -> list[Mrk]:
         said.append(mrk("It is granted {} of {}.", many(summary.granted, "action"), _services(summary)))
     if summary.unread:
         said.append(mrk("⚠️ Not counted, because it cannot be read: {}.", some([code(n) for n in summary.unread], 3)))
+    if case.role:
+        said.append(mrk("Granted by {}.", policies(case.role)))
     if case.role and case.role.boundary_arn:
         said.append(mrk("Its permissions boundary {} bounds all that.", code(case.role.boundary_arn)))
     return said
@@ -90,6 +92,13 @@ def _services(summary: Permits) -> Mrk:
 
 def _did(case: Case, trim: Trim | None) -> list[Mrk]:
     said = _counted(case, trim)
+    last = [_last_used(case.role)] if case.role else []
+    if case.evidence:
+        last.append(mrk("Last accessed report of {}.", when(case.evidence.made_at)))
+    elif case.role and case.state is CaseState.NEW:
+        last.append(mrk("Which permissions it used is not read yet."))
+    if last:
+        said.append(Mrk(" ".join(last)))
     if case.change and case.state not in {*_IN_FORCE, *rules.BUSY, CaseState.FAILED} and rules.can_roll_back(case):
         said.append(mrk("The change of {} is in force, and can be rolled back.", when(case.change.at)))
     return said
@@ -103,18 +112,13 @@ def _counted(case: Case, trim: Trim | None) -> list[Mrk]:
             mrk("{} removed, {} kept.", many(proposal.trim.removed, "action"), proposal.trim.kept),
         ]
     if proposal and case.role and proposal.live_digest == case.role.live_digest():
-        trim, window = proposal.trim, proposal.settings.window_days
-        return [tally(sums.Counts.of(trim.actions), window), _report(case)]
+        return [tally(sums.Counts.of(proposal.trim.actions), proposal.settings.window_days)]
     if trim:
-        return [tally(sums.Counts.of(trim.actions), None), _report(case)]
+        return [tally(sums.Counts.of(trim.actions), None)]
     if case.evidence:
         used = [s for s in case.evidence.services if s.last_accessed]
-        return [mrk("{} of {} used.", len(used), many(len(case.evidence.services), "service")), _report(case)]
+        return [mrk("{} of {} used.", len(used), many(len(case.evidence.services), "service"))]
     return []
-
-
-def _report(case: Case) -> Mrk:
-    return mrk("Last accessed report of {}.", when(case.evidence.made_at)) if case.evidence else Mrk("")
 
 
 def tally(counts: sums.Counts, window_days: int | None) -> Mrk:
@@ -133,32 +137,36 @@ def tally(counts: sums.Counts, window_days: int | None) -> Mrk:
     return Mrk(" · ".join(said))
 
 
-def _facts(case: Case) -> list[Mrk]:
+def _facts(case: Case) -> Mrk:
+    """Where it is, since when it is open, whose it is: a line."""
     role = case.role
-    said = [mrk("*Account*\n{}", code(case.account))]
-    if role and role.path != "/":
-        said[0] = mrk("*Account and path*\n{} {}", code(case.account), code(role.path))
+    path = mrk(" {}", code(role.path)) if role and role.path != "/" else Mrk("")
+    said = [mrk("Account {}{}", code(case.account), path)]
     if case.findings:
         regions = sorted({f.region for f in case.findings})
         since = min(f.created_at for f in case.findings)
-        said.append(mrk("*Found*\n{}, in {}", when(since), some([code(r) for r in regions], 5)))
+        count = mrk("{} Regions: ", len(regions)) if len(regions) > 1 else Mrk("")
+        said.append(mrk("found {} in {}{}", when(since), count, some([code(r) for r in regions], 5)))
     if role:
-        said.append(mrk("*Role last used*\n{}", _last_used(role)))
-        said.append(mrk("*Policies*\n{}", policies(role)))
-        owner = next((v for k, v in role.tags if k.lower() in _OWNERS), "")
-        if owner:
-            said.append(mrk("*Owner*\n{}", code(owner)))
+        whose = owner(role)
+        if whose:
+            said.append(mrk("owner {}", code(whose)))
         if role.stack:
-            said.append(mrk("*CloudFormation stack*\n{}", code(role.stack)))
-    return said
+            said.append(mrk("CloudFormation stack {}", code(role.stack)))
+    return Mrk(" · ".join(said))
+
+
+def owner(role: Role | None) -> str:
+    """Return the owner that a tag of the role names."""
+    return next((v for k, v in role.tags if k.lower() in _OWNERS), "") if role else ""
 
 
 def _last_used(role: Role) -> Mrk:
     if role.last_used_at is None:
         # IAM looks back 400 days: https://docs.aws.amazon.com/IAM/latest/APIReference/API_RoleLastUsed.html
-        return mrk("not in the last 400 days")
-    where = mrk(", in {}", code(role.last_used_region)) if role.last_used_region else Mrk("")
-    return mrk("{}{}", when(role.last_used_at), where)
+        return mrk("The role was not used in the last 400 days.")
+    where = mrk(" in {}", code(role.last_used_region)) if role.last_used_region else Mrk("")
+    return mrk("The role was last used {}{}.", when(role.last_used_at), where)
 
 
 def policies(role: Role) -> Mrk:
@@ -170,7 +178,7 @@ def policies(role: Role) -> Mrk:
         names = [_policy(p.name, p.attachments, kind) for p in role.policies if p.kind is kind]
         if names:
             said.append(mrk("{} {}", some(names, 4), words.KINDS[kind]))
-    return Mrk("\n".join(said))
+    return Mrk("; ".join(said))
 
 
 def _policy(name: str, attachments: int, kind: PolicyKind) -> Mrk:

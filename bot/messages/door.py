@@ -274,7 +274,7 @@ def _who(way: Way) -> Mrk:
         case PrincipalKind.PUBLIC:
             return mrk("*Anyone with an AWS account*")
         case PrincipalKind.FEDERATED:
-            return mrk("Identity provider {}", code(way.value))
+            return mrk("Identity provider {}", code(way.value.rpartition(":oidc-provider/")[2]))
         case _ if way.account == way.value:
             return mrk("Account {}", code(way.value))
         case _ if way.account:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from bot.messages import door, parts, words
 from bot.messages.render import Payload, render
 from bot.messages.text import Mrk, code, cut, fitting, listed, many, mention, mrk, shown, when
-from bot.model import AuditEntry, Case, CaseState
+from bot.model import AuditEntry, Case, CaseId, CaseState, Tally
 from bot.rules import BUSY
 
 _S = CaseState
@@ -25,10 +25,35 @@ GROUPS = (
     ("put aside", frozenset({_S.DECLINED, _S.EXPIRED, _S.SNOOZED, _S.ACCEPTED})),
     ("resolved at AWS", frozenset({_S.RESOLVED})),
 )
+OPEN = frozenset().union(*(states for _, states in GROUPS[:4]))
+CHANGED = frozenset({_S.APPLYING, _S.WATCHING, _S.DONE, _S.ROLLING_BACK, _S.ROLLED_BACK, _S.FAILED})
+# What App Home can show beside the cases of one state, with the order that it is in.
+VIEWS = {
+    "open": ("Open", "the worst first"),
+    "mine": ("Mine to approve", "the longest waiting first"),
+    "changes": ("Recent changes", "the latest first"),
+    "every": ("All cases", "the latest first"),
+}
 PAGE = 10  # cases on a page of App Home
 _LISTED = 20
 _ENTRIES = 30
 _WORST = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """What stands above a list of cases, or in the week's digest."""
+
+    mine: int = 0  # proposals that the person may approve
+    longest: Case | None = None  # the proposal that has waited for the longest time
+    ever: Tally = field(default_factory=Tally)
+    lately: Tally = field(default_factory=Tally)  # of the last 30 days in App Home, of the last week in the digest
+    worst: Mapping[CaseId, str] = field(default_factory=dict)  # the end of "this role …", by case
+
+
+def removed(tally: Tally) -> Mrk:
+    """Say what was removed, and from how many roles' policies."""
+    return mrk("*{} removed* in {}", many(tally.removed, "permission"), many(tally.trimmed, "change"))
 
 
 def totals(counts: Mapping[CaseState, int]) -> Mrk:
@@ -90,21 +115,33 @@ def _row(case: Case) -> tuple[str, str, str, str]:
     return case.role_name, case.account, who, last
 
 
-def weekly_digest(counts: Mapping[CaseState, int], now: datetime) -> Payload:
-    """Draw the week's summary."""
+def weekly_digest(counts: Mapping[CaseState, int], now: datetime, glance: Glance | None = None) -> Payload:
+    """Draw the week's summary: what came, what was done, and what has waited for the longest time."""
     year, week, _ = now.isocalendar()
-    waiting = counts.get(_S.WAITING, 0)
+    glance = glance or Glance()
+    lately = glance.lately
+    back = mrk(", {} rolled back", many(lately.rolled_back, "change")) if lately.rolled_back else Mrk("")
+    done = mrk("*{} opened*, *{} closed*, {}{}.", many(lately.opened, "case"), lately.closed, removed(lately), back)
     return render(
         "weekly",
         title=f"Roles open to the outside, week {week} of {year}",
-        text=mrk("Refine, week {} of {}: {}", week, str(year), totals(counts)),
+        text=mrk("Refine, week {} of {}: {}", week, str(year), done),
+        done=done,
+        ever=mrk("Since the beginning: {}.", removed(glance.ever)),
         totals=totals(counts),
-        todo=mrk("{} for an approver: `/refine list` names them.", _waits(waiting)) if waiting else Mrk(""),
+        todo=waits(counts.get(_S.WAITING, 0), glance.longest),
     )
 
 
-def _waits(count: int) -> str:
-    return "1 proposal waits" if count == 1 else f"{count:,} proposals wait"
+def waits(count: int, longest: Case | None) -> Mrk:
+    """Say how many proposals wait, and which for the longest time."""
+    if not count:
+        return Mrk("")
+    said = "*1 proposal waits* for an approver" if count == 1 else f"*{count:,} proposals wait* for an approver"
+    if longest is None:
+        return mrk("🟡 {}.", Mrk(said))
+    lead = Mrk("the longest ") if count > 1 else Mrk("")
+    return mrk("🟡 {}, {}since {}: {}.", Mrk(said), lead, when(longest.updated_at), code(longest.role_name))
 
 
 # -------------------- answers to /refine
@@ -126,15 +163,16 @@ def list_cases(cases: Sequence[Case], counts: Mapping[CaseState, int], now: date
     )
 
 
-def entry(case: Case, now: datetime) -> Mrk:
-    """One case in a line or two of a list."""
+def entry(case: Case, now: datetime, worst: str = "") -> Mrk:
+    """One case in a line or two of a list; `worst` is the end of "this role …"."""
     found = door.ways(case)
     who = (
         mrk(" Open to {}.", door.in_short(found[0]) if len(found) == 1 else many(len(found), "principal"))
         if found
         else Mrk("")
     )
-    return mrk("*{}* in {}\n{}{}", code(case.role_name), code(case.account), words.state_line(case, now), who)
+    can = mrk(" It {}.", worst) if worst else Mrk("")
+    return mrk("*{}* in {}\n{}{}{}", code(case.role_name), code(case.account), words.state_line(case, now), who, can)
 
 
 def status(counts: Mapping[CaseState, int], paused: str, now: datetime) -> Payload:
@@ -174,6 +212,7 @@ _DONE = {
     "watch_ended": "ended the watch",
     "roll_back": "asked for a rollback",
     "rolled_back": "rolled the change back",
+    "gave_back": "rolled the change back, to propose one that keeps more",
     "roll_back_failed": "could not roll the change back",
     "snooze": "snoozed it",
     "accept": "accepted the exposure",
@@ -181,6 +220,8 @@ _DONE = {
     "resolve": "saw the findings resolved at AWS",
     "found": "found it open again",
     "findings": "noted other findings",
+    "archived": "archived findings at AWS",
+    "unarchived": "made findings active again at AWS",
     "begun": "began to write",
     "step_done": "wrote a step",
     "step_undone": "took a step back",

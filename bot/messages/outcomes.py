@@ -9,7 +9,7 @@ from datetime import datetime
 from bot import rules
 from bot.messages import cards, parts, sums, words
 from bot.messages.render import Payload, render
-from bot.messages.text import Mrk, code, line, many, mention, mrk, shown, when
+from bot.messages.text import Mrk, code, escape, line, many, mention, mrk, shown, when
 from bot.model import Case, CaseState, Step
 from bot.rules import Button, Team
 
@@ -42,7 +42,9 @@ def applied(case: Case, now: datetime) -> Payload:
         words.trimmed(case) if ours else mrk("Begun {}.", when(change.at)) if change else Mrk(""),
     )
     foot = [mrk("The finding stays active: the trust policy is unchanged.")]
-    if case.state in {CaseState.ROLLING_BACK, CaseState.ROLLED_BACK}:
+    if case.state is CaseState.ROLLING_BACK:
+        foot.insert(0, mrk("It is being rolled back."))
+    if case.state is CaseState.ROLLED_BACK:
         foot.insert(0, mrk("Taken back since: see below."))
     if case.state is CaseState.WATCHING and case.until and now < case.until:
         foot.insert(
@@ -136,6 +138,23 @@ _NOTICES = {
     "no_evidence": ("⚠️", "Cannot tell"),
     "no_proposal": ("⚪", "No proposal"),
 }
+
+
+_ENDS = {
+    "applied": ("🟢", "was approved, applied and verified"),
+    "failed": ("🟥", "ran into an error; its thread says what is in force now"),
+    "declined": ("⚪", "was declined; nothing was changed"),
+    "expired": ("⚪", "expired before it had the approvals that it needs; nothing was changed"),
+    "stale": ("♻️", "went stale; nothing was written"),
+    "rolled_back": ("🔵", "was rolled back; the role has its old policies again"),
+}
+
+
+def outcome(case: Case, name: str, link: str = "") -> Payload:
+    """Tell the one who proposed, directly, how it ended; `link` is Slack's own address of the card."""
+    mark, ending = _ENDS[name]
+    more = Mrk(f" <{escape(link)}|Open its card>") if link else Mrk("")
+    return happened(mark, mrk("Your proposal to trim {} {}.{}", code(case.role_name), Mrk(ending), more))
 
 
 def notice(name: str, text: str) -> Payload:

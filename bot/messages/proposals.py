@@ -43,6 +43,7 @@ class _Proposal:
     diffs_of: int
     kept_unseen: Mrk
     proof: list[Mrk]
+    origin: Mrk
     became: Mrk
     approval: Mrk
     reason: str
@@ -83,6 +84,7 @@ def proposal(case: Case, now: datetime, *, latest: bool = True, team: Team | Non
             diffs_of=len(documents),
             kept_unseen=kept_unseen(made),
             proof=proof(made),
+            origin=origin(made),
             became=Mrk("") if waiting else became(case, latest=latest),
             approval=cards.approval(case, team) if waiting else Mrk(""),
             reason=case.reason if case.state is CaseState.DECLINED and latest else "",
@@ -119,13 +121,17 @@ def summary(made: Proposal) -> list[Mrk]:
         ),
         mrk("*Removed*: {}.", _counted(sums.Counts.of(a for a in trim.actions if not a.kept))),
         mrk("*Kept*: {}.", _counted(sums.Counts.of(a for a in trim.actions if a.kept))),
-        mrk(
-            "Proposed by {}, {}. Last accessed report of {}.",
-            mention(made.proposed_by),
-            when(made.proposed_at),
-            when(made.evidence.made_at),
-        ),
     ]
+
+
+def origin(made: Proposal) -> Mrk:
+    """Say whose proposal it is, and what it was made of."""
+    return mrk(
+        "Proposed by {}, {}, from the last accessed report of {}.",
+        mention(made.proposed_by),
+        when(made.proposed_at),
+        when(made.evidence.made_at),
+    )
 
 
 def _counted(counts: sums.Counts) -> str:
@@ -140,8 +146,11 @@ def _counted(counts: sums.Counts) -> str:
 
 
 def looks(made: Proposal) -> list[Mrk]:
-    """Name the removals that deserve a second look."""
-    found = [mrk("• {}: {}", code(a.action, 100), cut(line(a.sensitive), 120)) for a in sums.sensitive(made.trim)]
+    """Name the removals that deserve a second look, those of one reason together."""
+    by: dict[str, list[Mrk]] = {}
+    for action in sums.sensitive(made.trim):
+        by.setdefault(cut(line(action.sensitive), 120), []).append(code(action.action, 80))
+    found = [mrk("• {}: {}", some(names, _LOOKS, "in reasons.csv", room=600), why) for why, names in by.items()]
     return shown(found, _LOOKS, 1_000, "the rest is in reasons.csv")
 
 

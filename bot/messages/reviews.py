@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,15 +12,15 @@ from bot import rules
 from bot.messages import cards, parts, sums, words
 from bot.messages.outcomes import happened
 from bot.messages.render import Payload, render
-from bot.messages.text import Mrk, clean, code, cut, many, mrk, shown, stamp, when
+from bot.messages.text import Mrk, clean, code, cut, line, many, mrk, shown, stamp, when
 from bot.model import ActionUse, ActionVerdict, Case, CaseState, Evidence, ServiceSummary, ServiceUse, Trim, Verdict
 
 File = tuple[str, bytes, str]
 
-_ROWS = 25  # of the message's table; the file has them all
-_SERVICES = 12  # of each group
+_ROWS = 20  # services in the message's table; the pickers and the file have them all
+_USED = 10  # actions used that the message names
 _PICKS = 100  # options that a select may have
-_VALUE = 150  # characters of one's value
+_VALUE = 140  # characters of a namespace in one's value, which may have 150
 # A proposal can start from here: nothing is in force that it would pass over.
 _CAN_PROPOSE = rules.IDLE - {
     CaseState.WATCHING,
@@ -37,44 +37,28 @@ class _Review:
     text: Mrk
     tally: Mrk
     report: Mrk
-    used: list[Mrk]
-    untracked: list[Mrk]
-    hidden: list[Mrk]
-    unused: list[Mrk]
     rows: list[list[str]]
-    rows_of: Mrk
+    rows_of: int
+    used: list[Mrk]
     pick_block: str
     picks: list[parts.Option]
     picks_of: int
+    shows: list[parts.Option]
     offered: list[parts.Press]
     unseen: str
 
 
 def review(case: Case, trim: Trim, now: datetime, *, window_days: int | None = None) -> Payload:
-    """Draw the last accessed report: services in use first, then those not used, and the actions of the former.
+    """Draw the last accessed report: a row for each service, those in use first, and the actions that were used.
 
     `window_days` is the window that the verdicts of `trim` were made with, so that it can be said.
     """
     services = [_Service.of(s, actions) for s, actions in _with_actions(trim)]
     since = now - timedelta(days=window_days) if window_days else None
-    used = sorted((s for s in services if s.in_use(since)), key=lambda s: (-s.at(), s.summary.namespace))
-    quiet = sorted((s for s in services if not s.in_use(since)), key=lambda s: (-s.counts.granted, s.summary.namespace))
-    unused = [s for s in quiet if s.counts.unused or not s.counts.granted]
-    hidden = [s for s in quiet if s not in unused]
-    every = _ordered(a for s in used for a in s.actions)
-    # Rows of what nobody can tell say nothing: they are counted, and stand in the file.
-    known = [a for a in every if a.verdict not in sums.HIDDEN]
-    rows = parts.rows_within(
-        [
-            (a.action, stamp(a.last_accessed) if a.last_accessed else "–", a.region or "–", words.VERDICTS[a.verdict])
-            for a in known
-        ],
-        _ROWS,
-        3_500,
-    )
+    ordered = sorted(services, key=lambda s: s.place(since))
     counts = sums.Counts.of(trim.actions)
     tally = cards.tally(counts, window_days)
-    picks = [s.option() for s in [*used, *hidden, *unused] if len(s.summary.namespace) <= _VALUE]
+    picks = [s.option() for s in ordered if len(s.summary.namespace) <= _VALUE]
     return render(
         "review",
         _Review(
@@ -82,15 +66,22 @@ def review(case: Case, trim: Trim, now: datetime, *, window_days: int | None = N
             text=mrk("Review of {}: {}.", code(case.role_name), tally),
             tally=tally,
             report=_report(case.evidence, now),
-            used=_lines([s for s in used if s.summary.tracked]),
-            untracked=_lines([s for s in used if not s.summary.tracked]),
-            hidden=_lines(hidden),
-            unused=_lines(unused),
-            rows=rows,
-            rows_of=_rows_of(len(rows), len(every), len(every) - len(known)),
+            rows=parts.rows_within([s.row() for s in ordered], _ROWS, 3_500),
+            rows_of=len(ordered),
+            used=_used(trim),
             pick_block=f"review:{case.id}",
             picks=picks[:_PICKS],
             picks_of=len(picks),
+            shows=_shows(
+                _ALL,
+                {
+                    "tracked": counts.used + counts.unused,
+                    "used": counts.used,
+                    "unused": counts.unused,
+                    "hidden": counts.hidden,
+                    "all": counts.granted,
+                },
+            ),
             offered=[
                 parts.press(
                     case, rules.Button.PROPOSE, action="propose_safe", label="Propose in safe mode", style="primary"
@@ -104,6 +95,21 @@ def review(case: Case, trim: Trim, now: datetime, *, window_days: int | None = N
     )
 
 
+def _used(trim: Trim) -> list[Mrk]:
+    """Name the actions that were used, the latest first."""
+    used = [a for a in _ordered(trim.actions) if a.verdict in sums.USED]
+    said = [
+        mrk(
+            "• {}{}{}",
+            code(a.action, 100),
+            mrk(", {}", when(a.last_accessed)) if a.last_accessed else Mrk(""),
+            mrk(" in {}", code(a.region, 40)) if a.region else Mrk(""),
+        )
+        for a in used
+    ]
+    return shown(said, _USED, 1_600, "pick “Used” below for the rest")
+
+
 def _report(evidence: Evidence | None, now: datetime) -> Mrk:
     if evidence is None:
         return Mrk("")
@@ -111,16 +117,9 @@ def _report(evidence: Evidence | None, now: datetime) -> Mrk:
     return mrk(
         "Last accessed report of {}, {} old. IAM looks back {}.",
         when(evidence.made_at),
-        many(hours, "hour"),
+        many(hours, "hour") if hours else "less than an hour",
         many(evidence.tracking_days, "day"),
     )
-
-
-def _rows_of(shown_: int, every: int, hidden: int) -> Mrk:
-    if shown_ == every:
-        return Mrk("")
-    more = mrk("; of {} the use cannot be known", hidden) if hidden else Mrk("")
-    return mrk("{} of {} of the services in use shown{}. The rest is in the file.", shown_, many(every, "action"), more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,14 +145,14 @@ class _Service:
         verdicts = {a.verdict for a in self.actions}
         return Verdict.SERVICE_UNUSED not in verdicts and bool(verdicts & {Verdict.USED, Verdict.UNTRACKED})
 
-    def line(self) -> Mrk:
+    def place(self, since: datetime | None) -> tuple[int, float, int, str]:
+        """Where it stands in the table: in use, the latest first; then what nobody can tell of; then not used."""
+        counts = self.counts
+        group = 0 if self.in_use(since) else 2 if counts.unused or not counts.granted else 1
+        return group, -self.at(), -counts.granted, self.summary.namespace
+
+    def row(self) -> tuple[str, str, str]:
         summary, counts = self.summary, self.counts
-        said = []
-        if summary.last_accessed:
-            where = mrk(" in {}", code(summary.region, 40)) if summary.region else Mrk("")
-            said.append(mrk("last accessed {}{}", when(summary.last_accessed), where))
-        elif counts.unused:
-            said.append(mrk("never accessed"))
         rest = counts.no_call + counts.protected
         known = [
             f"{counts.used:,} used" if counts.used else "",
@@ -161,12 +160,16 @@ class _Service:
             f"{counts.hidden:,} cannot be known" if counts.hidden else "",
             f"{rest:,} other" if rest else "",
         ]
-        said.append(mrk("{}", ", ".join(k for k in known if k) or "nothing of it is granted"))
-        return mrk("• {}: {}", code(summary.namespace, 40), Mrk("; ".join(said)))
+        return (
+            cut(line(summary.namespace), 40),
+            stamp(summary.last_accessed) if summary.last_accessed else "never" if counts.unused else "not known",
+            ", ".join(k for k in known if k) or "nothing of it is granted",
+        )
 
     def option(self) -> parts.Option:
-        at = self.summary.last_accessed
-        about = f"{at:%Y-%m-%d}" if at else "never" if self.counts.unused else ""
+        # A hundred of these have to fit into one message, and the table has the numbers.
+        counts = self.counts
+        about = f"{counts.used:,} used" if counts.used else "not used" if counts.unused else "cannot be known"
         return parts.Option(label=self.summary.namespace, value=self.summary.namespace, about=about)
 
 
@@ -182,10 +185,6 @@ def _of(action: ActionVerdict) -> str:
     return action.action.partition(":")[0].lower()
 
 
-def _lines(services: Sequence[_Service]) -> list[Mrk]:
-    return shown([s.line() for s in services], _SERVICES, 1_400, "the rest is in the file")
-
-
 _ORDER = (sums.USED, frozenset({Verdict.PROTECTED}), sums.NOT_USED, sums.HIDDEN, sums.NO_CALL)
 
 
@@ -199,7 +198,32 @@ def _ordered(actions: Iterable[ActionVerdict]) -> list[ActionVerdict]:
     return sorted(actions, key=place)
 
 
-# -------------------- one service
+# -------------------- one service, or one kind of action
+
+_ALL = "*"  # in the place of a namespace: every service
+SHOWS: dict[str, tuple[str, frozenset[Verdict]]] = {
+    "tracked": ("Used and not used", sums.USED | sums.NOT_USED),  # what the IAM console shows
+    "used": ("Used", sums.USED),
+    "unused": ("Not used", sums.NOT_USED),
+    "hidden": ("Cannot be known", sums.HIDDEN),
+    "all": ("All actions", frozenset(Verdict)),
+}
+_KINDS = ("used", "unused", "hidden")  # each action is of one of these, or of none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """An action as the opened report shows it; `kind` is one of _KINDS, or empty."""
+
+    action: str
+    at: datetime | None
+    region: str
+    said: str
+    kind: str
+
+    def row(self) -> tuple[str, str, str]:
+        where = f", {self.region}" if self.region else ""
+        return self.action, self.said, f"{stamp(self.at)}{where}" if self.at else "–"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,74 +233,120 @@ class _Opened:
     said: list[Mrk]
     rows: list[list[str]]
     rows_of: int
+    pick_block: str
+    shows: list[parts.Option]
+    chosen: parts.Option
     text: Mrk
 
 
-def review_service(case: Case, namespace: str) -> Payload:
-    """Draw one service of the report with its actions, for the person who picked it."""
+def review_service(case: Case, pick: str, trim: Trim | None = None) -> Payload:
+    """Draw one service of the report with its actions, for the person who picked it.
+
+    `pick` is the picker's value: a namespace, or `*` for all, and after a bar which actions to show (a key of SHOWS).
+    `trim` holds the verdicts on the case's evidence; without it the proposal's are taken where they fit, and else what
+    IAM reported stands alone.
+    """
+    namespace, _, show = pick.partition("|")
     evidence = case.evidence
-    service = next((s for s in evidence.services if s.namespace == namespace), None) if evidence else None
-    if evidence is None or service is None:
+    services = [s for s in evidence.services if namespace in {_ALL, s.namespace}] if evidence else []
+    if not services:
         return _not_there(case, namespace)
-    verdicts = _verdicts(case, namespace)
-    tracked = sorted(
-        service.actions, key=lambda a: (-(a.last_accessed.timestamp() if a.last_accessed else 0.0), a.action)
-    )
-    seen = {f"{namespace}:{a.action}".lower() for a in tracked}
-    hidden = [v for key, v in verdicts.items() if key not in seen]
-    rows = [_row(a, verdicts.get(f"{namespace}:{a.action}".lower())) for a in tracked]
-    rows += [(v.action.partition(":")[2], "–", "–", words.VERDICTS[v.verdict]) for v in hidden]
-    used = sum(a.last_accessed is not None for a in tracked)
-    said = [
-        mrk(
-            "Last accessed {}{}.",
-            when(service.last_accessed) if service.last_accessed else "never",
-            mrk(" in {}", code(service.region)) if service.region else Mrk(""),
-        )
-    ]
-    if service.entity:
-        said.append(mrk("By {}.", code(service.entity)))
-    if tracked:
+    every = _lines_of(services, _verdicts(case, trim), whole=namespace == _ALL)
+    counts = {kind: sum(each.kind == kind for each in every) for kind in _KINDS}
+    counts |= {"tracked": counts["used"] + counts["unused"], "all": len(every)}
+    if show not in SHOWS:
+        show = "tracked" if counts["tracked"] else "all"
+    kept = [each for each in every if show in {each.kind, "all"} or (show == "tracked" and each.kind in _KINDS[:2])]
+    said = [_seen(services[0])] if namespace != _ALL else [_report_of(case)]
+    if namespace != _ALL and services[0].entity:
+        said.append(mrk("By {}.", code(services[0].entity)))
+    if any(s.actions for s in services):
         said.append(
-            mrk(
-                "{} tracked, {} of them accessed. What IAM does not track is not known.",
-                many(len(tracked), "action"),
-                used,
-            )
+            mrk("*{} used* · *{} not used* · *{} cannot be known*", counts["used"], counts["unused"], counts["hidden"])
         )
     else:
         said.append(mrk("IAM tracks none of its actions: which of them were used is not known."))
+    shows = _shows(namespace, counts)
+    title = "All services" if namespace == _ALL else f"{services[0].name or namespace} ({namespace})"
     return render(
         "review_service",
         _Opened(
-            title=f"{service.name or namespace} ({namespace})",
+            title=title,
             role=case.role_name,
             said=said,
-            rows=parts.rows_within(rows, _PICKS - 1, 8_500),
-            rows_of=len(rows),
-            text=mrk("{} in the report of {}: {}", code(namespace), code(case.role_name), said[0]),
+            rows=parts.rows_within([each.row() for each in kept], _PICKS - 1, 8_300),
+            rows_of=len(kept),
+            pick_block=f"review:{case.id}",
+            shows=shows,
+            chosen=next(o for o in shows if o.value.endswith(f"|{show}")),
+            text=mrk("{} in the report of {}: {}", code(title), code(case.role_name), said[0]),
         ),
     )
+
+
+def _seen(service: ServiceUse) -> Mrk:
+    if service.last_accessed is None:
+        return mrk("Never accessed in the tracking period.")
+    where = mrk(" in {}", code(service.region)) if service.region else Mrk("")
+    return mrk("Last accessed {}{}.", when(service.last_accessed), where)
+
+
+def _report_of(case: Case) -> Mrk:
+    return mrk("Last accessed report of {}.", when(case.evidence.made_at)) if case.evidence else Mrk("")
+
+
+def _shows(namespace: str, counts: Mapping[str, int]) -> list[parts.Option]:
+    """Return the choices of the filter, each with how many actions it shows."""
+    return [
+        parts.Option(label=label, value=f"{namespace}|{key}", about=many(counts[key], "action"))
+        for key, (label, _) in SHOWS.items()
+    ]
+
+
+def _lines_of(services: Sequence[ServiceUse], verdicts: dict[str, ActionVerdict], *, whole: bool) -> list[_Line]:
+    """Return every action that IAM tracks or the role is granted, the latest used first, what nobody can tell last."""
+    found: list[_Line] = []
+    seen: set[str] = set()
+    for service in services:
+        for use in service.actions:
+            name = f"{service.namespace}:{use.action}"
+            seen.add(name.lower())
+            found.append(_tracked(name if whole else use.action, use, verdicts.get(name.lower())))
+    mine = {s.namespace.lower() for s in services}
+    for key, verdict in verdicts.items():
+        if key not in seen and (whole or _of(verdict) in mine):
+            name = verdict.action if whole else verdict.action.partition(":")[2]
+            at, region = verdict.last_accessed, verdict.region
+            found.append(
+                _Line(action=name, at=at, region=region, said=words.VERDICTS[verdict.verdict], kind=_kind(verdict))
+            )
+    order = [*_KINDS, ""]
+    return sorted(
+        found, key=lambda each: (-(each.at.timestamp() if each.at else 0.0), order.index(each.kind), each.action)
+    )
+
+
+def _tracked(name: str, use: ActionUse, verdict: ActionVerdict | None) -> _Line:
+    if verdict is not None:
+        said, kind = words.VERDICTS[verdict.verdict], _kind(verdict)
+    else:
+        said, kind = ("accessed", "used") if use.last_accessed else ("not accessed", "unused")
+    return _Line(action=name, at=use.last_accessed, region=use.region, said=said, kind=kind)
+
+
+def _kind(verdict: ActionVerdict) -> str:
+    return next((kind for kind in _KINDS if verdict.verdict in SHOWS[kind][1]), "")
 
 
 def _not_there(case: Case, namespace: str) -> Payload:
     return happened("⚪", mrk("The latest report of {} has no service {}.", code(case.role_name), code(namespace)))
 
 
-def _verdicts(case: Case, namespace: str) -> dict[str, ActionVerdict]:
-    """Return the proposal's verdicts on the service where it was made of the evidence shown."""
-    proposal = case.proposal
-    if proposal is None or case.evidence is None or proposal.evidence.digest() != case.evidence.digest():
-        return {}
-    return {a.action.lower(): a for a in proposal.trim.actions if _of(a) == namespace.lower()}
-
-
-def _row(use: ActionUse, verdict: ActionVerdict | None) -> tuple[str, str, str, str]:
-    if verdict is not None:
-        said = words.VERDICTS[verdict.verdict]
-    else:
-        said = "accessed" if use.last_accessed else "not accessed"
-    return use.action, stamp(use.last_accessed) if use.last_accessed else "–", use.region or "–", said
+def _verdicts(case: Case, trim: Trim | None) -> dict[str, ActionVerdict]:
+    """Return verdicts by action in lower case; the proposal's where it was made of the evidence shown."""
+    if trim is None and case.proposal is not None and _verdicts_fit(case):
+        trim = case.proposal.trim
+    return {a.action.lower(): a for a in trim.actions} if trim else {}
 
 
 # -------------------- the whole report, as a file

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from bot import rules
 from bot.messages import cards, door, lists, outcomes, parts, proposals, sums, words
+from bot.messages.lists import Glance
 from bot.messages.render import Payload, render
-from bot.messages.text import Mrk, code, cut, line, many, mrk, when
+from bot.messages.text import Mrk, code, cut, line, many, mrk, some, when
 from bot.model import Case, CaseState, Mode, Person, PrincipalKind, Proposal
 from bot.rules import Button
 
@@ -108,6 +109,7 @@ def _approve(case: Case, made: Proposal, given: _Given) -> Payload:
         **_frame(case, Button.APPROVE),
         headline=sums.headline(made.trim, case.role_name),
         summary=proposals.summary(made),
+        origin=proposals.origin(made),
         looks=proposals.looks(made),
         warnings=proposals.warnings(made, most=20, room=2_800, rest="`refine trim` has them all"),
         removed=proposals.removed(made, services=_GROUPS_SHOWN, names=_NAMES_SHOWN, room=60_000),
@@ -291,10 +293,28 @@ def _accept(case: Case, now: datetime, given: _Given) -> Payload:
         "modal_accept",
         **_frame(case, Button.ACCEPT),
         door=door.lines_of(door.ways(case)),
+        owner=cards.owner(case.role),
+        hides=_hides(case),
         days_=options,
         chosen=_pick_days(options, given, "30"),
         reason=given.text("reason", "text"),
     )
+
+
+def _hides(case: Case) -> list[Mrk]:
+    """Say what an acceptance hides until it ends."""
+    said = [mrk("• Its card asks nobody any more, and it counts as put aside in App Home and in the digest.")]
+    if case.findings:
+        regions = sorted({f.region for f in case.findings})
+        said.append(
+            mrk(
+                "• Its {} in {} {} to Access Analyzer's archive, and nobody sees {} among the active ones there.",
+                many(len(case.findings), "finding"),
+                some([code(r) for r in regions], 5),
+                *(("goes", "it") if len(case.findings) == 1 else ("go", "them")),
+            )
+        )
+    return said
 
 
 def _narrow(case: Case) -> Payload:
@@ -344,31 +364,66 @@ def home(
     now: datetime,
     counts: Mapping[CaseState, int],
     state: str,
+    glance: Glance | None = None,
 ) -> Payload:
-    """Draw App Home: the counts, and a page of cases of the state picked, each with its card to open."""
+    """Draw App Home: the totals, whose turn it is, and a page of cases, each with its card to open.
+
+    `state` is what the page shows: a key of `lists.VIEWS`, or a state; open cases for anything else.
+    """
+    glance = glance or Glance()
     size = max(1, len(cases))
     first = page * lists.PAGE + 1
-    options = [parts.Option(label=f"All cases ({sum(counts.values()):,})", value="all")]
-    options += [
-        parts.Option(label=f"{words.label(s)} ({n:,})", value=s.value)
-        for s in words.MARKS
-        if (n := counts.get(s, 0)) or s.value == state
-    ]
+    options = _views(counts, glance, state)
     chosen = next((o for o in options if o.value == state), options[0])
-    shown = mrk("{}–{} of {}", first, first + size - 1, total) if cases else mrk("No case here.")
+    order = (
+        lists.VIEWS[chosen.value][1] if chosen.value in lists.VIEWS else _ORDERS.get(chosen.value, "the latest first")
+    )
+    shown = mrk("{}–{} of {}, {}", first, first + size - 1, total, order) if cases else mrk("No case here.")
     last = page * lists.PAGE + len(cases) >= total
     return render(
         "home",
         hello=mrk("{}", lists.totals(counts)),
+        removed=mrk("{}; {} of them in the last 30 days.", lists.removed(glance.ever), glance.lately.removed)
+        if glance.ever.removed
+        else Mrk(""),
+        waiting=_turn_of(counts, glance),
         may=_may(person),
         options=options,
         chosen=chosen,
-        rows=[_Row(said=lists.entry(c, now), offered=_home_buttons(c)) for c in cases],
+        rows=[_Row(said=lists.entry(c, now, glance.worst.get(c.id, "")), offered=_home_buttons(c)) for c in cases],
         shown=shown,
         back=_home_turn("Previous page", page - 1, chosen.value) if page > 0 else None,
         on=None if last else _home_turn("Next page", page + 1, chosen.value),
         at=mrk("As of {}.", when(now)),
     )
+
+
+_ORDERS = {CaseState.WAITING.value: "the longest waiting first"}
+
+
+def _views(counts: Mapping[CaseState, int], glance: Glance, state: str) -> list[parts.Option]:
+    """Return the choices of the filter, each with how many cases it shows."""
+    numbers = {
+        "open": sum(counts.get(s, 0) for s in lists.OPEN),
+        "mine": glance.mine,
+        "changes": sum(counts.get(s, 0) for s in lists.CHANGED),
+        "every": sum(counts.values()),
+    }
+    options = [
+        parts.Option(label=f"{label} ({numbers[key]:,})", value=key, about=order)
+        for key, (label, order) in lists.VIEWS.items()
+    ]
+    return options + [
+        parts.Option(label=f"{words.label(s)} ({n:,})", value=s.value)
+        for s in words.MARKS
+        if (n := counts.get(s, 0)) or s.value == state
+    ]
+
+
+def _turn_of(counts: Mapping[CaseState, int], glance: Glance) -> Mrk:
+    waits = lists.waits(counts.get(CaseState.WAITING, 0), glance.longest)
+    mine = mrk(" *{} for you*: pick “Mine to approve”.", glance.mine) if glance.mine else Mrk("")
+    return mrk("{}{}", waits, mine)
 
 
 def _may(person: Person) -> Mrk:

@@ -44,7 +44,7 @@ LABELS: Final[Mapping[Button, str]] = {
     Button.DECLINE: "Decline…",
     Button.ROLL_BACK: "Roll back…",
     Button.GIVE_BACK: "Give actions back…",
-    Button.NARROW: "Narrow who may come in…",
+    Button.NARROW: "Narrow trust…",
     Button.ACCEPT: "Accept…",
     Button.SNOOZE: "Snooze…",
     Button.REOPEN: "Re-open",
@@ -151,7 +151,7 @@ def _sentence(case: Case) -> Mrk:
         case _S.SNOOZED:
             return mrk("*Snoozed* by {} until {}. The role stays as it is.", by, until)
         case _S.ACCEPTED:
-            return mrk("*Accepted* by {} until {}. The role stays as it is, and so does the finding.", by, until)
+            return mrk("*Accepted* by {} until {}. The role stays as it is{}.", by, until, _shelved(case))
         case _S.RESOLVED:
             return mrk("*Resolved at AWS*, seen {}. Access Analyzer ended its findings, which closes the case.", at)
 
@@ -192,6 +192,18 @@ def _progress(case: Case, kind: str) -> Mrk:
     if case.steps_done >= steps:
         return mrk("{} done; reading back.", many(steps, "step"))
     return mrk("Step {} of {}.", case.steps_done + 1, steps)
+
+
+def _shelved(case: Case) -> str:
+    """Say what became of an accepted case's findings at AWS: as far as AWS took it."""
+    every, aside = len(case.findings), sum(f.status == "ARCHIVED" for f in case.findings)
+    if not every:
+        return ""
+    if aside == every:
+        return f", and its {many(every, 'finding')} {'is' if every == 1 else 'are'} archived at AWS until then"
+    if not aside:
+        return f"; its {many(every, 'finding')} {'stays' if every == 1 else 'stay'} active at AWS"
+    return f"; {aside:,} of its {many(every, 'finding')} are archived at AWS until then, the rest stays active"
 
 
 def approved_by(case: Case) -> Mrk:

@@ -225,6 +225,7 @@ PARTNER = Role(
             text=document(allow(["kms:Decrypt", "kms:DescribeKey", "kms:ListAliases"]), allow("s3:*")),
             default_version="v5",
             versions=("v1", "v2", "v3", "v4", "v5"),
+            oldest_text=document(allow("kms:Decrypt")),
             version_created_at=ago(days=20),
         ),
         RolePolicy(
@@ -420,6 +421,7 @@ _STATES: dict[CaseState, dict[str, Any]] = {
         "asked_by": ANN,
         "until": NOW + timedelta(days=90),
         "reason": "The vendor's own account; contract 4711 runs until May.",
+        "findings": tuple(replace(f, status="ARCHIVED") for f in APPLICATION_FINDINGS),
     },
     _S.RESOLVED: {"asked_by": UserId("refine"), "findings": ()},
 }
@@ -436,7 +438,8 @@ def case_in(state: CaseState, *, role: Role = APPLICATION, mode: Mode = Mode.SAF
         change = change_of(made)
         known |= {"approvals": (approval_of(made),), "change": change, "steps_done": len(change.steps)}
         if state in {_S.ROLLING_BACK, _S.ROLLED_BACK}:
-            known |= {"change": back_of(change), "steps_done": len(change.steps)}
+            back = back_of(change)
+            known |= {"change": back, "steps_done": len(back.steps)}
         if state in {_S.WATCHING, _S.DONE}:
             known["role"] = after_change(change)
     if state is _S.FAILED:

@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from bot import messages
-from bot.model import AuditEntry, Case, CaseState, Mode, Trim
+from bot.messages import Glance
+from bot.model import AuditEntry, Case, CaseState, Mode, Tally, Trim
 from bot.policy import Permits
 from bot.rules import Button
 from tests.messages.cases import (
     ANN,
     APPLICATION,
+    APPLICATION_FINDINGS,
     COUNTS,
     NOW,
     PARTNER,
@@ -98,6 +100,15 @@ def _cards(data: Data) -> Iterator[tuple[str, Drawn]]:
     yield _message("card-no-finding", lambda c=unread: messages.card(c, NOW, summary))
     unread = replace(data.case(case_in(S.NEW)), role=None)
     yield _message("card-unread", lambda c=unread: messages.card(c, NOW, None))
+    refused = data.case(
+        case_in(
+            S.ACCEPTED,
+            findings=APPLICATION_FINDINGS,
+            sentence="The finding was not archived in us-east-1. AWS does not allow access-analyzer:UpdateFindings. "
+            "Refine tries again by itself.",
+        )
+    )
+    yield _message("card-accepted-not-archived", lambda c=refused: messages.card(c, NOW, summary))
     again = data.case(case_in(S.DECLINED, change=case_in(S.WATCHING).change, steps_done=1))
     yield _message("card-declined-over-a-change", lambda c=again: messages.card(c, NOW, summary))
 
@@ -114,6 +125,14 @@ def _thread(data: Data) -> Iterator[tuple[str, Drawn]]:
     judged = data.case(case_in(S.WAITING))
     service = judged.evidence.services[0].namespace if judged.evidence else ""
     yield _message("review_service-judged", lambda: messages.review_service(judged, service))
+    looked, whole = data.case(reviewed()), data.trim(proposed().trim)
+    for pick in ("dynamodb|unused", "*|used", "*|hidden"):
+        yield _message(
+            f"review_service-{pick.replace('*', 'every').replace('|', '-')}",
+            lambda p=pick: messages.review_service(looked, p, whole),
+        )
+    bare = replace(whole, actions=())
+    yield _message("review_service-empty", lambda: messages.review_service(looked, "dynamodb|hidden", bare))
     yield _message("review_service-unknown", lambda: messages.review_service(judged, data.say("lambda")))
     for state in PROPOSED:
         case = data.case(case_in(state))
@@ -138,6 +157,9 @@ def _thread(data: Data) -> Iterator[tuple[str, Drawn]]:
     case = data.case(case_in(S.ROLLED_BACK, role=PARTNER))
     yield _message("rolled_back", lambda c=case: messages.rolled_back(c, NOW))
     yield _message("expired", lambda: messages.expired(expired))
+    link = "https://acme.slack.com/archives/C0SECURITY/p1769850000000100?cid=C0SECURITY&x=1"
+    for name in ("applied", "failed", "declined", "expired", "stale", "rolled_back"):
+        yield _message(f"outcome_{name}", lambda n=name: messages.outcome(declined, n, link))
     for name in NOTICES:
         text = data.say(case_in(S.FAILED).sentence)
         yield _message(f"notice-{name}", lambda n=name, t=text: messages.notice(n, t))
@@ -151,7 +173,12 @@ def _lists(data: Data) -> Iterator[tuple[str, Drawn]]:
     worst = [data.case(case_in(S.NEW, role=PARTNER)), data.case(case_in(S.NEW)), replace(cases[0], role=None)]
     yield _message("burst_summary", lambda: messages.burst_summary(52, COUNTS, worst))
     yield _message("burst_summary-all", lambda: messages.burst_summary(3, {S.NEW: 3}, worst))
-    yield _message("weekly_digest", lambda: messages.weekly_digest(COUNTS, NOW))
+    week = Glance(
+        longest=data.case(case_in(S.WAITING)),
+        ever=Tally(trimmed=22, removed=1234),
+        lately=Tally(opened=12, closed=4, trimmed=3, removed=288, rolled_back=1),
+    )
+    yield _message("weekly_digest", lambda: messages.weekly_digest(COUNTS, NOW, week))
     yield _message("weekly_digest-quiet", lambda: messages.weekly_digest({}, NOW))
     yield _message("list_cases", lambda: messages.list_cases(cases, COUNTS, NOW))
     yield _message("list_cases-empty", lambda: messages.list_cases([], {}, NOW))
@@ -180,13 +207,23 @@ def _views(data: Data) -> Iterator[tuple[str, Drawn]]:
     yield "modal-adjust-search", ("modal", lambda: messages.modal(strict, Button.ADJUST, now=NOW, search=search))
     cases = [data.case(case_in(s)) for s in list(CaseState)[:10]]
 
+    glance = Glance(
+        mine=2,
+        longest=data.case(case_in(S.WAITING)),
+        ever=Tally(trimmed=22, removed=1234),
+        lately=Tally(trimmed=3, removed=288),
+        worst={cases[0].id: "can read secrets (kms:Decrypt)"},
+    )
+
     def home(some: list[Case], page: int, total: int, state: str = "") -> dict[str, Any]:
-        return messages.home(some, page=page, total=total, person=PERSON, now=NOW, counts=COUNTS, state=state)
+        about = {"person": PERSON, "now": NOW, "counts": COUNTS, "glance": glance}
+        return messages.home(some, page=page, total=total, state=state, **about)
 
     yield "home", ("home", lambda: home(cases, 0, 43))
     yield "home-middle", ("home", lambda: home(cases, 1, 43))
     yield "home-last", ("home", lambda: home(cases[:3], 4, 43))
     yield "home-filtered", ("home", lambda: home(cases[3:4], 0, 1, "waiting"))
+    yield "home-mine", ("home", lambda: home(cases[3:5], 0, 2, "mine"))
     yield "home-empty", ("home", lambda: home([], 0, 0, "failed"))
     guest = replace(PERSON, guest=True)
     yield (

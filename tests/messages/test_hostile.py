@@ -31,8 +31,11 @@ HOSTILE = {
     "long": "A<&>" * 2_500,
     "quotes": "\\\" ' \\u003c!channel\\u003e \\",
 }
-# What may stand in angle brackets: our dates, and people whom the store names.
-_LIVE = re.compile(r"<(?!!date\^\d+\^\{date_short_pretty\} at \{time\}\|[\d: -]+ UTC>|@U0(?:ANN|BEN|RITA)>)[^>]*>?")
+# What may stand in angle brackets: our dates, people whom the store names, and Slack's own address of a card.
+_LIVE = re.compile(
+    r"<(?!!date\^\d+\^\{date_short_pretty\} at \{time\}\|[\d: -]+ UTC>|@U0(?:ANN|BEN|RITA)>"
+    r"|https://acme\.slack\.com/archives/[\w/?=&;]+\|Open its card>)[^>]*>?"
+)
 _UNSEEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2028\u2029\u2060-\u206f\ufeff\ud800-\udfff]"
 )

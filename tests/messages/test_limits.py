@@ -196,7 +196,7 @@ def large(state: CaseState, **more: Any) -> Case:
 MESSAGES = {
     **{f"card-{s}": lambda s=s: messages.card(large(s), NOW, PERMITS, team=TEAM) for s in CaseState},
     "review": lambda: messages.review(large(CaseState.NEW), TRIM, NOW, window_days=90),
-    "review_service": lambda: messages.review_service(large(CaseState.NEW), SERVICES[0]),
+    "review_service": lambda: messages.review_service(large(CaseState.NEW), f"{SERVICES[0]}|all"),
     "proposal": lambda: messages.proposal(large(CaseState.WAITING, until=NOW + timedelta(1)), NOW, team=TEAM),
     "reminder": lambda: messages.reminder(large(CaseState.WAITING, until=NOW + timedelta(1)), NOW, team=TEAM),
     "applied": lambda: messages.applied(large(CaseState.WATCHING, change=_change()), NOW),
@@ -268,13 +268,13 @@ _LOOKS = sum(bool(a.sensitive) and not a.kept for a in TRIM.actions)
 _GONE = len({a.action.partition(":")[0] for a in TRIM.actions if not a.kept})
 CUT = {
     "review": [
-        r"\d+ of \d+ actions of the services in use shown; of \d+ the use",
-        r"12 of \d+ shown; the rest is in the file",
+        r"20 of 300 services shown, those in use first",
+        r"10 of 100 shown; pick “Used”",
         r"100 of 300 services to pick from",
     ],
     "review_service": [r"99 of 504 actions shown"],
     "proposal": [
-        rf"\d of {_LOOKS} shown; the rest is in reasons.csv",
+        rf"and {_LOOKS - 8} more \(in reasons.csv\): somebody may miss it",
         r"4 of 30 shown; Approve… has more",
         rf"6 of {_GONE} shown; the rest is in reasons.csv",
         r"\d+ of 1,210 lines shown; the rest is in the files",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bot import messages
-from bot.model import Case, CaseState, Mode
+from bot.model import Case, CaseState, Mode, Tally
 from bot.rules import Button
 from sandbox.slack.validate import problems
 from tests.messages.cases import COUNTS, NOW, PARTNER, PERSON, case_in, proposed, reviewed, settings
@@ -201,7 +201,34 @@ def test_home_turns_its_pages_within_the_filter() -> None:
     assert [n["value"] for n in walk(home(cases, total=10)) if n.get("action_id") == "home:page"] == []
     (select,) = [n for n in walk(view) if n.get("action_id") == "home:filter"]
     assert select["initial_option"]["value"] == "waiting"
-    assert {o["value"] for o in select["options"]} >= {"all", "waiting", "new"}
+    assert {o["value"] for o in select["options"]} >= {"open", "mine", "changes", "every", "waiting", "new"}
+    assert "11–20 of 43, the longest waiting first" in json.dumps(view, ensure_ascii=False)
+
+
+def test_home_shows_open_cases_where_nothing_is_picked() -> None:
+    """Also for the filter of an older version of the view."""
+    for state in ("", "all", "no such"):
+        (select,) = [
+            n for n in walk(home([case_in(CaseState.NEW)], state=state)) if n.get("action_id") == "home:filter"
+        ]
+        assert select["initial_option"]["value"] == "open"
+        assert select["initial_option"]["text"]["text"] == "Open (16)"
+
+
+def test_home_says_whose_turn_it_is_and_what_came_of_it() -> None:
+    glance = messages.Glance(
+        mine=2,
+        longest=case_in(CaseState.WAITING),
+        ever=Tally(trimmed=22, removed=1234),
+        lately=Tally(trimmed=3, removed=288),
+        worst={case_in(CaseState.NEW).id: "can delete data"},
+    )
+    said = json.dumps(home([case_in(CaseState.NEW)], glance=glance), ensure_ascii=False)
+    assert "*3 proposals wait* for an approver, the longest since <!date" in said
+    assert "*2 for you*" in said
+    assert "*1,234 permissions removed* in 22 changes; 288 of them in the last 30 days." in said
+    assert "It can delete data." in said
+    assert "removed" not in json.dumps(home([]))  # nothing to boast of
 
 
 def test_home_opens_each_card() -> None:
@@ -218,13 +245,13 @@ def test_opening_a_service_shows_every_tracked_action() -> None:
     payload = messages.review_service(case, "dynamodb")
     (table,) = [b for b in payload["blocks"] if b["type"] == "table"]
     rows = [[c["text"] for c in row] for row in table["rows"]]
-    assert rows[0] == ["Action", "Last accessed", "Region", "Verdict"]
-    assert rows[1] == ["DescribeTable", "2026-01-30 19:30 UTC", "us-east-1", "accessed"]
+    assert rows[0] == ["Action", "Verdict", "Last accessed"]
+    assert rows[1] == ["DescribeTable", "accessed", "2026-01-30 19:30 UTC, us-east-1"]
     assert {r[0] for r in rows[1:]} == {a.action for a in case.evidence.services[0].actions}
 
 
 def test_opening_a_service_after_a_proposal_shows_its_verdicts() -> None:
-    payload = messages.review_service(case_in(CaseState.WAITING), "dynamodb")
+    payload = messages.review_service(case_in(CaseState.WAITING), "dynamodb|all")
     said = {c["text"] for n in walk(payload) if n.get("type") == "table" for row in n["rows"] for c in row}
     assert {"used", "not used", "IAM does not track it", "Scan"} <= said
 

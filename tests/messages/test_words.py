@@ -81,21 +81,52 @@ def test_the_headline_says_unused_only_where_that_is_known(verdicts: list[tuple[
     assert sums.headline(trim_of(*verdicts), "R") == headline
 
 
+def services_of(review: dict) -> list[list[str]]:
+    (table,) = [b for b in review["blocks"] if b["type"] == "table"]
+    return [[c["text"] for c in row] for row in table["rows"][1:]]
+
+
 def test_services_that_nobody_can_see_stand_apart_from_the_unused() -> None:
     """A service that the report does not cover is not one that was never used."""
     made = proposed(PARTNER).trim
     actions = tuple(replace(a, verdict=Verdict.UNKNOWN) if a.action.startswith("ec2:") else a for a in made.actions)
-    said = text_of(messages.review(reviewed(PARTNER), replace(made, actions=actions), NOW, window_days=90))
-    hidden = said.partition("*Services whose use cannot be known*")[2].partition("*Services not used*")[0]
-    assert "`ec2`: 2 cannot be known" in hidden
-    assert "never accessed" not in hidden
-    assert "`sns`" in said.partition("*Services not used*")[2]
+    rows = services_of(messages.review(reviewed(PARTNER), replace(made, actions=actions), NOW, window_days=90))
+    assert ["ec2", "not known", "2 cannot be known"] in rows
+    assert [r[0] for r in rows].index("ec2") < [r[0] for r in rows].index("sns")
 
 
 def test_a_service_is_in_use_by_its_own_time() -> None:
-    """KMS was called within the window, though none of its tracked actions was."""
-    said = text_of(messages.review(reviewed(PARTNER), proposed(PARTNER).trim, NOW, window_days=90))
-    assert "`kms`" in said.partition("*Services in use*")[2].partition("*Services not used*")[0]
+    """KMS was called within the window, though none of its tracked actions was: it stands with those in use."""
+    rows = services_of(messages.review(reviewed(PARTNER), proposed(PARTNER).trim, NOW, window_days=90))
+    assert {r[0] for r in rows[:3]} == {"kms", "s3", "sqs"}
+    assert rows[-1][:2] == ["ec2", "never"]
+
+
+def test_a_review_names_what_was_used_and_not_what_was_not() -> None:
+    """A wall of rows that say "not used" helps nobody: the picker opens them."""
+    said = text_of(messages.review(reviewed(), proposed().trim, NOW, window_days=90))
+    assert "• `dynamodb:DescribeTable`" in said
+    assert "DeleteTable" not in said
+
+
+@pytest.mark.parametrize(
+    ("pick", "first", "number"),
+    [
+        ("dynamodb|unused", ["CreateBackup", "not used", "–"], 35),
+        ("dynamodb|used", ["DescribeTable", "used", "2026-01-30 19:30 UTC, us-east-1"], 2),
+        ("*|hidden", ["dynamodb:AssociateTableReplica", "IAM does not track it", "–"], 43),
+        ("dynamodb|all", ["DescribeTable", "used", "2026-01-30 19:30 UTC, us-east-1"], 80),
+        ("dynamodb", ["DescribeTable", "used", "2026-01-30 19:30 UTC, us-east-1"], 37),
+        ("dynamodb|nonsense", ["DescribeTable", "used", "2026-01-30 19:30 UTC, us-east-1"], 37),
+    ],
+)
+def test_a_report_can_be_filtered_as_in_the_console(pick: str, first: list[str], number: int) -> None:
+    """By service and by what became known of an action; the counts of the filter are those of the review."""
+    opened = messages.review_service(reviewed(), pick, proposed().trim)
+    rows = services_of(opened)
+    assert rows[0] == first
+    assert len(rows) == number
+    assert "*2 used* · *35 not used* · *43 cannot be known*" in text_of(opened)
 
 
 # -------------------- cards
