@@ -164,8 +164,8 @@ async def test_a_real_home_is_turned_and_filtered(socket_stage: Stage) -> None:
     stage = on_stage(socket_stage, CaseState.WAITING)
     await stage.there.open_home("U0ANN")
     await stage.until(lambda: stage.there.home("U0ANN"))
-    await stage.there.click_view("U0ANN", "home:page", value="1:all")
-    await stage.until(lambda: stage.there.home("U0ANN")["private_metadata"] == "1:")
+    await stage.there.click_view("U0ANN", "home:page", value="1:open")
+    await stage.until(lambda: stage.there.home("U0ANN")["private_metadata"] == "1:open")
     await stage.there.click_view("U0ANN", "home:filter", selected="waiting")
     await stage.until(lambda: stage.there.home("U0ANN")["private_metadata"] == "0:waiting")
 

@@ -102,9 +102,7 @@ async def test_the_road_on_the_page(tmp_path: Path) -> None:
 
         await visitor.be(ANN)
         await visitor.press(visitor.thread(), "case:propose_strict")
-        await expect(
-            visitor.thread().get_by_test_id("message").last.locator('[data-action-id="case:approve"]')
-        ).to_be_visible()
+        await expect(visitor.thread().locator('[data-action-id="case:approve"]').last).to_be_visible()
         await visitor.picture("3-proposal")
 
         for user, why in ((ANN, "somebody else has to approve"), (GUS, "Guests may not act")):
@@ -120,9 +118,7 @@ async def test_the_road_on_the_page(tmp_path: Path) -> None:
         await visitor.modal().locator("textarea, input[type=text]").first.fill("Only these two are in use.")
         await visitor.picture("5-approve")
         await visitor.modal().get_by_test_id("modal-submit").click()
-        await expect(
-            visitor.thread().get_by_test_id("message").last.locator('[data-action-id="case:roll_back"]')
-        ).to_be_visible()
+        await expect(visitor.thread().locator('[data-action-id="case:roll_back"]').last).to_be_visible()
         await visitor.picture("6-applied")
         [policy] = running.aws.snapshot(HUB, "ApplicationRole")["attached"].values()
         assert sorted(json.loads(policy["document_text"])["Statement"][0]["Action"]) == TWO
