@@ -104,8 +104,8 @@ async def test_findings_are_archived_and_made_active_again(aws: LocalAws, gatewa
     ("status", "code", "error", "word"),
     [
         (403, "AccessDeniedException", DeniedError, "access-analyzer:UpdateFindings"),
-        (404, "ResourceNotFoundException", NotFoundError, ""),
-        (500, "InternalServerException", UnavailableError, ""),
+        (404, "ResourceNotFoundException", NotFoundError, "does not know"),
+        (500, "InternalServerException", UnavailableError, "an error of its own"),
     ],
 )
 async def test_what_keeps_a_finding_from_being_archived_is_told(
