@@ -82,7 +82,7 @@ async def _doctor(settings: Settings) -> int:
 @click.command()
 @click.option("--off", is_flag=True, help="Lift the pause.")
 def pause(*, off: bool) -> None:
-    """Stop every write of every running replica, at once, until `refine pause --off`."""
+    """Stop every write, at once, until `refine pause --off`."""
     from bot.config import read_settings
 
     asyncio.run(_pause(read_settings(), on=not off))

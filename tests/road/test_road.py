@@ -144,3 +144,16 @@ async def test_a_kill_in_the_middle_of_a_change_ends_in_the_same_place(tmp_path:
         assert sum(c["operation"] == "CreatePolicyVersion" for c in aws.calls()) == 1
         [policy] = aws.snapshot(HUB, "ApplicationRole")["attached"].values()
         assert policy["default_version"] == "v2"
+
+
+async def test_the_documents_reach_the_thread_though_slack_stumbles(tmp_path: Path) -> None:
+    """An upload whose outcome is in doubt is made again: nobody can approve documents that they cannot read."""
+    async with stage(tmp_path) as running:
+        walk = Walk(running)
+        card = await walk.card("ApplicationRole", "case:propose")
+        running.slack.fault(method="files.completeUploadExternal", kind="500", times=4)
+        await walk.click(RITA, card, "case:propose")
+        await walk.reply(card, "proposal")
+        await running.slack.until(
+            lambda: any(f["name"] == "DynamoDBAccess.new.json" for f in running.slack.files()), timeout=40
+        )
