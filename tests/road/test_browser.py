@@ -63,14 +63,16 @@ class Visitor:
     def modal(self) -> Locator:
         return self.page.get_by_test_id("modal").last
 
-    async def picture(self, name: str) -> None:
-        """One picture each, light and dark, wide and narrow."""
+    async def picture(self, name: str, of: Locator | None = None) -> None:
+        """One picture each, light and dark, wide and narrow, with `of` in sight."""
         PICTURES.mkdir(parents=True, exist_ok=True)
         for scheme in ("light", "dark"):
             for size, viewport in (("wide", WIDE), ("narrow", NARROW)):
                 await self.page.emulate_media(color_scheme=scheme)
                 await self.page.set_viewport_size(viewport)
-                await self.page.wait_for_timeout(150)
+                await self.page.wait_for_timeout(400)  # the drawer slides away
+                if of is not None:
+                    await of.scroll_into_view_if_needed()
                 await self.page.screenshot(path=PICTURES / f"{name}-{size}-{scheme}.png")
                 sideways = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
                 assert not await self.page.evaluate(sideways), f"{name} scrolls sideways ({size})"
@@ -103,7 +105,7 @@ async def test_the_road_on_the_page(tmp_path: Path) -> None:
         await visitor.be(ANN)
         await visitor.press(visitor.thread(), "case:propose_strict")
         await expect(visitor.thread().locator('[data-action-id="case:approve"]').last).to_be_visible()
-        await visitor.picture("3-proposal")
+        await visitor.picture("3-proposal", visitor.thread().get_by_text("Proved by a checker"))
 
         for user, why in ((ANN, "somebody else has to approve"), (GUS, "Guests may not act")):
             await visitor.be(user)
@@ -119,7 +121,7 @@ async def test_the_road_on_the_page(tmp_path: Path) -> None:
         await visitor.picture("5-approve")
         await visitor.modal().get_by_test_id("modal-submit").click()
         await expect(visitor.thread().locator('[data-action-id="case:roll_back"]').last).to_be_visible()
-        await visitor.picture("6-applied")
+        await visitor.picture("6-applied", visitor.thread().locator('[data-action-id="case:roll_back"]').last)
         [policy] = running.aws.snapshot(HUB, "ApplicationRole")["attached"].values()
         assert sorted(json.loads(policy["document_text"])["Statement"][0]["Action"]) == TWO
 
@@ -130,6 +132,6 @@ async def test_the_road_on_the_page(tmp_path: Path) -> None:
         await expect(
             visitor.thread().get_by_test_id("message").last.get_by_text("Rolled back", exact=True)
         ).to_be_visible()
-        await visitor.picture("7-rolled-back")
+        await visitor.picture("7-rolled-back", visitor.thread().get_by_text("Proved by digest").last)
         assert running.aws.snapshot(HUB, "ApplicationRole") == before
         assert visitor.errors == []
