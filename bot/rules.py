@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -235,8 +234,8 @@ class Team:
     four_eyes: bool = True
 
 
-def may(person: Person, button: Button, case: Case, team: Team) -> None:
-    """Return where the person may press the button on the case.
+def may_look(person: Person, team: Team) -> None:
+    """Return where the person is a full member of this workspace: what everybody has to be, to read too.
 
     Raises:
         NotAllowedError: with one sentence that says what keeps them from it.
@@ -249,6 +248,15 @@ def may(person: Person, button: Button, case: Case, team: Team) -> None:
         raise NotAllowedError("You are from another workspace.", "Only members of this workspace may act on a role.")
     if person.guest:
         raise NotAllowedError("Guests may not act on a role.", "Ask a full member of this workspace.")
+
+
+def may(person: Person, button: Button, case: Case, team: Team) -> None:
+    """Return where the person may press the button on the case.
+
+    Raises:
+        NotAllowedError: with one sentence that says what keeps them from it.
+    """
+    may_look(person, team)
     if button in _PROPOSE:
         return
     if person.id not in team.approvers:
@@ -597,8 +605,3 @@ def permit_back(
             "Compare the documents in the thread and restore by hand, or make a new proposal.",
         )
     return Permit(change_id=change.id, role_arn=role.arn, steps=frozenset(change.steps), seal=_SEAL)
-
-
-def expires_at(proposed_at: datetime, hours: int) -> datetime:
-    """When a proposal that nobody approved is closed."""
-    return proposed_at + timedelta(hours=hours)

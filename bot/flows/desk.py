@@ -46,7 +46,7 @@ class Desk:
 
     async def may_look(self, by: UserId) -> None:
         """Raise NotAllowedError where the person may not even read: guests, strangers, bots, the deactivated."""
-        rules.may(await self._world.slack.person(by), Button.REVIEW, _nobody(), await self._world.team())
+        await self._world.may_look(by)
 
     async def suggest(self, text: str, by: UserId) -> tuple[tuple[str, str], ...]:
         """Return account and name of the known roles whose name has the text in it, for a picker."""
@@ -251,10 +251,3 @@ def _state(case: Case) -> str:
     if case.state is CaseState.WAITING:
         return f"A proposal for `{case.role_name}` is waiting for approval."
     return f"Refine is at work on `{case.role_name}` already."
-
-
-def _nobody() -> Case:
-    from datetime import UTC, datetime
-
-    at = datetime.fromtimestamp(0, UTC)
-    return Case(id=CaseId(""), role_arn="", account="", state=CaseState.NEW, revision=0, opened_at=at, updated_at=at)

@@ -8,13 +8,12 @@ from datetime import timedelta
 
 import structlog
 
-from bot import messages, rules
+from bot import messages
 from bot.errors import NotAllowedError, RefineError
 from bot.flows import overview
 from bot.flows.ports import Payload
 from bot.flows.world import World
-from bot.model import Case, CaseId, CaseState, UserId
-from bot.rules import Button
+from bot.model import UserId
 
 log = structlog.get_logger()
 
@@ -62,7 +61,7 @@ async def keep(world: World, *, stop: asyncio.Event) -> None:
 async def _redraw(world: World, user: UserId) -> None:
     at, page, state = world.homes[user]
     try:
-        rules.may(await world.slack.person(user), Button.REVIEW, _nothing(world), await world.team())
+        await world.may_look(user)
         view = await draw(world, user, page, state)
         await world.slack.publish_home(user, {**view, "private_metadata": f"{page}:{state}"})
     except NotAllowedError:
@@ -73,15 +72,3 @@ async def _redraw(world: World, user: UserId) -> None:
     except Exception:
         log.exception("App Home could not be drawn", user=user)
     world.homes[user] = (at, *world.homes[user][1:])  # drawn for them, not by them
-
-
-def _nothing(world: World) -> Case:
-    return Case(
-        id=CaseId(""),
-        role_arn="",
-        account="",
-        state=CaseState.NEW,
-        revision=0,
-        opened_at=world.clock(),
-        updated_at=world.clock(),
-    )

@@ -12,7 +12,7 @@ from bot.errors import NotAllowedError, RefineError, ThrottledError, Unavailable
 from bot.flows.ports import Aws, Clock, Engine, NewId, Note, Slack, Sleep, Store
 from bot.model import Case, CaseId, Person, Quotas, TrimSettings, UserId
 from bot.policy import Catalogue
-from bot.rules import Button, Guard, Team, may
+from bot.rules import Button, Guard, Team, may, may_look
 
 SEEN = timedelta(minutes=5)
 
@@ -105,6 +105,10 @@ class World:
             if may_act:
                 fit.add(approver)
         return replace(team, approvers=frozenset(fit))
+
+    async def may_look(self, by: UserId) -> None:
+        """Raise NotAllowedError where the person may not even read: guests, strangers, bots, the deactivated."""
+        may_look(await self.slack.person(by), await self.team())
 
     async def allowed(self, by: UserId, button: Button, case: Case) -> tuple[Person, Team]:
         """Return person and team where they may press the button.

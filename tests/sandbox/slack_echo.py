@@ -19,6 +19,14 @@ Json = dict[str, Any]
 ANY = re.compile(r".*")
 
 
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def plain(text: str) -> Json:
     return {"type": "plain_text", "text": text}
 

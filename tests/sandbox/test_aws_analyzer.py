@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from sandbox.aws import HUB, MEMBER, LocalAws, start
+from sandbox.aws import HUB, MEMBER, LocalAws
 from sandbox.aws.policy import actions
 from sandbox.aws.state import ORGANIZATION
 from tests.sandbox.test_aws_iam import client, refused
 
 ORG = f"arn:aws:access-analyzer:us-east-1:{HUB}:analyzer/refine-org"
 ACCOUNT = f"arn:aws:access-analyzer:eu-west-1:{HUB}:analyzer/refine-account"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalAws]:
-    aws = start()
-    yield aws
-    aws.stop()
-
-
-@pytest.fixture
-def aws(server: LocalAws) -> LocalAws:
-    server.reset()
-    return server
 
 
 def analyzer(aws: LocalAws, arn: str = ORG, **more: Any) -> Any:

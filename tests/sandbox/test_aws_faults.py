@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -18,19 +17,6 @@ from tests.sandbox.test_aws_iam import ODD, client, refused
 
 POLICY = f"arn:aws:iam::{HUB}:policy/DynamoDBAccess"
 ORG = f"arn:aws:access-analyzer:us-east-1:{HUB}:analyzer/refine-org"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalAws]:
-    aws = start()
-    yield aws
-    aws.stop()
-
-
-@pytest.fixture
-def aws(server: LocalAws) -> LocalAws:
-    server.reset()
-    return server
 
 
 def versions(aws: LocalAws) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -15,25 +14,12 @@ from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
 import sandbox.aws
-from sandbox.aws import HUB, MEMBER, LocalAws, start
+from sandbox.aws import HUB, MEMBER, LocalAws
 from sandbox.aws.front import enum_problems
 
 ODD = '{ "Version":"2012-10-17",\r\n\t"Statement" : [ {"Effect":"Allow","Action":"s3:Get*","Resource":"arn:aws:s3:::a%20b/Zürich+x&<y>"} ]  }\n'
 WORLD = Path(sandbox.aws.__file__).parent / "world"
 MEMBER_ROLE = f"arn:aws:iam::{MEMBER}:role/RefineMember"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalAws]:
-    aws = start()
-    yield aws
-    aws.stop()
-
-
-@pytest.fixture
-def aws(server: LocalAws) -> LocalAws:
-    server.reset()
-    return server
 
 
 def validate(parsed: dict[str, Any], model: Any, **_: Any) -> None:

@@ -12,17 +12,9 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from sandbox.slack import LocalSlack
 from sandbox.slack.seeds import BOT_USER, MORE_SCOPES, SCOPES
-from tests.sandbox.slack_echo import REASON, actions, button, client, entry, modal, plain, section, select
+from tests.sandbox.slack_echo import REASON, Clock, actions, button, client, entry, modal, plain, section, select
 
 C = "C0SECURITY"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

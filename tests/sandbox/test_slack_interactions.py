@@ -13,6 +13,7 @@ from sandbox.slack import LocalSlack, delivery
 from sandbox.slack.delivery import NOT_CONNECTED, NOT_IN_TIME
 from tests.sandbox.slack_echo import (
     REASON,
+    Clock,
     Echo,
     actions,
     button,
@@ -26,14 +27,6 @@ from tests.sandbox.slack_echo import (
 )
 
 C = "C0SECURITY"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
