@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from bot.config import Settings
+    from bot.config import Settings, StoreSettings
 
 _MARKS = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
 
@@ -83,13 +83,13 @@ async def _doctor(settings: Settings) -> int:
 @click.option("--off", is_flag=True, help="Lift the pause.")
 def pause(*, off: bool) -> None:
     """Stop every write, at once, until `refine pause --off`."""
-    from bot.config import read_settings
+    from bot.config import read_store_settings
 
-    asyncio.run(_pause(read_settings(), on=not off))
+    asyncio.run(_pause(read_store_settings(), on=not off))
     click.echo("Refine writes nothing until `refine pause --off`." if not off else "Refine is at work again.")
 
 
-async def _pause(settings: Settings, *, on: bool) -> None:
+async def _pause(settings: StoreSettings, *, on: bool) -> None:
     import uuid
     from datetime import UTC, datetime
 

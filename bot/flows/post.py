@@ -19,7 +19,7 @@ from bot.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from bot.flows import homes, overview
+from bot.flows import overview
 from bot.flows.ports import Note, OutboxItem, Payload
 from bot.flows.world import World
 from bot.model import Case, CaseId, CaseState, ChangeId, ProposalId, Trim, UserId
@@ -43,7 +43,6 @@ async def pump(world: World, *, stop: asyncio.Event) -> None:
     await asyncio.gather(
         _lane(world, stop, first=True, at_once=1),
         _lane(world, stop, first=False, at_once=AT_ONCE),
-        homes.keep(world, stop=stop),
     )
 
 

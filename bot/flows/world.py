@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -28,6 +29,7 @@ class World:
     clock: Clock
     new_id: NewId
     sleep: Sleep
+    sure: Callable[[], None] = lambda: None  # raises StoreError where another process may have taken over the work
     own_roles: tuple[str, ...] = ()
     workspace: str = ""
     seen: dict[UserId, tuple[datetime, bool]] = field(default_factory=dict)  # approvers, see `team_to_show`

@@ -24,7 +24,7 @@ from bot import rules
 from bot.config import Settings
 from bot.durable import Engine
 from bot.errors import NoEvidenceError, NotFoundError, RefusedError
-from bot.flows import Desk, World, drive, post, propose
+from bot.flows import Desk, World, drive, homes, post, propose
 from bot.flows.ports import Sleep
 from bot.messages.slack import Slack, web_client
 from bot.model import (
@@ -504,6 +504,7 @@ async def lived_in(
         stack.push_async_callback(engine.stop, 5.0)
         stop = asyncio.Event()
         pump = asyncio.create_task(post.pump(world, stop=stop))
+        kept = asyncio.create_task(homes.keep(world, stop=stop))
         house = House(
             there=there,
             slack=slack,
@@ -519,7 +520,7 @@ async def lived_in(
         async def end() -> None:
             stop.set()
             world.poke()
-            await asyncio.wait([pump])
+            await asyncio.wait([pump, kept])
 
         stack.push_async_callback(end)
         stack.push_async_callback(jobs.drain, 5)

@@ -33,6 +33,8 @@ from tests.store.world import (
     yes,
 )
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 OTHER = "arn:aws:iam::210987654321:role/ci/Deploy_Role"
 
 
