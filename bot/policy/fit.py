@@ -64,10 +64,10 @@ class _Chunk:
         elif not any(normal(p) in {whole, EVERYTHING} for p in near):
             rule = lambda pattern: any(inside(pattern, p) for p in near)  # noqa: E731
         if kind is Class.NAMES or not (near or statement.inverted):
-            spelled = [service.actions[n].full for n in names]
+            spelled = [service.actions[n].full for n in sorted(names)]
         else:
             spelled = compact(service.spelling, names, self._fine, kind, rule)
-        return sorted([*spelled, *odd], key=lambda p: (p.lower(), p))
+        return sorted([*spelled, *odd], key=lambda p: (p.lower(), p)) if odd else spelled
 
     def _barring(self) -> Allowed | None:
         """Return what a NotAction leaves open of the service; None where it bars nothing of it."""
