@@ -19,7 +19,7 @@ from bot.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from bot.flows import homes, overview
+from bot.flows import homes, overview, pictures
 from bot.flows.ports import Note, OutboxItem, Payload
 from bot.flows.world import World
 from bot.model import Case, CaseId, CaseState, ChangeId, ProposalId, Trim, UserId
@@ -265,7 +265,8 @@ async def thread_message(world: World, case: Case, name: str, args: dict[str, st
             seen = await judged(world, case)
             if seen is None:
                 raise NotFoundError("The evidence of this review is gone.")
-            return messages.review(case, seen, now, window_days=world.settings.refine_window_days)
+            picture = await pictures.of_review(world, case, seen)
+            return messages.review(case, seen, now, window_days=world.settings.refine_window_days, picture=picture)
         case "proposal":
             latest = (await world.store.case(case.id)).proposal
             newest = latest is None or case.proposal is None or latest.id == case.proposal.id
@@ -289,7 +290,8 @@ async def thread_message(world: World, case: Case, name: str, args: dict[str, st
 async def summary(world: World, name: str, args: dict[str, str]) -> Payload:
     counts = await world.store.counts()
     if name == "weekly":
-        return messages.weekly_digest(counts, world.clock(), await overview.week(world))
+        picture, _ = await pictures.of_removed(world)
+        return messages.weekly_digest(counts, world.clock(), await overview.week(world), picture)
     worst = [await world.store.case(CaseId(c)) for c in args.get("worst", "").split()]
     opened = int(args.get("opened", "0"))
     return messages.burst_summary(opened, counts, worst, cards=min(opened, world.settings.refine_burst_cards))

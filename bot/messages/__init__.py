@@ -13,12 +13,17 @@ from bot.messages.lists import (
 )
 from bot.messages.manifest import manifest
 from bot.messages.outcomes import applied, expired, notice, outcome, reminder, rolled_back
+from bot.messages.pictures import Drawing, Picture, Removed, Services
 from bot.messages.proposals import approved_line, declined_line, proposal, proposal_files
-from bot.messages.reviews import review, review_files, review_service
+from bot.messages.reviews import review, review_files, review_picture, review_service
 from bot.messages.views import explain, home, modal
 
 __all__ = [
+    "Drawing",
     "Glance",
+    "Picture",
+    "Removed",
+    "Services",
     "applied",
     "approved_line",
     "burst_summary",
@@ -40,6 +45,7 @@ __all__ = [
     "reminder",
     "review",
     "review_files",
+    "review_picture",
     "review_service",
     "rolled_back",
     "status",
