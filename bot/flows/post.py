@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -22,7 +23,7 @@ from bot.errors import (
 from bot.flows import homes, overview, pictures
 from bot.flows.ports import Note, OutboxItem, Payload
 from bot.flows.world import World
-from bot.model import Case, CaseId, CaseState, ChangeId, ProposalId, Trim, UserId
+from bot.model import Case, CaseId, CaseState, ChangeId, ProposalId, Trim, UserId, digest
 from bot.policy import permits_summary, trim
 
 log = structlog.get_logger()
@@ -31,6 +32,7 @@ TRIES = 5  # of a message that cannot be drawn
 OUTCOMES = frozenset({"applied", "failed", "declined", "expired", "stale", "rolled_back"})  # of a proposal
 BROADCAST = frozenset({"failed", "rolled_back"})  # what the whole channel must see; all else stays in the thread
 AT_ONCE = 8  # cases whose cards and threads are drawn side by side
+_MEMBER = re.compile(r"[UW][A-Z0-9]{4,20}")
 AGAIN = timedelta(minutes=1)  # until a channel that does not take the bot's posts is tried again
 
 
@@ -242,9 +244,35 @@ async def _post(world: World, item: OutboxItem, channel: str, payload: Payload, 
 
 async def card(world: World, case: Case) -> Payload:
     """Draw the card from the stored case, with the counts of its evidence as soon as there is any."""
-    summary = permits_summary(case.role.policies, world.catalogue) if case.role else None
-    seen = await judged(world, case) if case.proposal is None else None
-    return messages.card(case, world.clock(), summary, trim=seen, team=await world.team_to_show())
+    summary = await asyncio.to_thread(permits_summary, case.role.policies, world.catalogue) if case.role else None
+    return messages.card(
+        case,
+        world.clock(),
+        summary,
+        counts=await _counts(world, case) if case.proposal is None else None,
+        team=await world.team_to_show(),
+        owned_by=await _owner(world, case),
+    )
+
+
+async def _counts(world: World, case: Case) -> messages.Counts | None:
+    """Return the counts of the case's evidence: the engine is asked once for it, not at every redraw."""
+    if case.role is None or case.evidence is None:
+        return None
+    of = digest([case.role.live_digest(), case.evidence.digest(), case.evidence.made_at.isoformat()])
+    known = world.counts.get(case.id)
+    if known is None or known[0] != of:
+        seen = await judged(world, case)
+        if seen is None:
+            return None
+        known = world.counts[case.id] = of, messages.Counts.of(seen.actions)
+    return known[1]
+
+
+async def _owner(world: World, case: Case) -> UserId | None:
+    """Return the member whom the role's tag names by their id in Slack; None where it says anything else."""
+    named = UserId(messages.owner(case.role).removeprefix("@"))
+    return named if _MEMBER.fullmatch(named) and await world.is_member(named) else None
 
 
 async def judged(world: World, case: Case) -> Trim | None:

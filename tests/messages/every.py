@@ -100,7 +100,11 @@ def _cards(data: Data) -> Iterator[tuple[str, Drawn]]:
     case = data.case(reviewed())
     summary, trim = data.permits(permits(APPLICATION)), data.trim(proposed().trim)
     yield _message("card-reviewed", lambda c=case: messages.card(c, NOW, summary))
-    yield _message("card-reviewed-counted", lambda c=case: messages.card(c, NOW, summary, trim=trim))
+    yield _message(
+        "card-reviewed-counted", lambda c=case: messages.card(c, NOW, summary, counts=messages.Counts.of(trim.actions))
+    )
+    mine = data.case(case_in(S.NEW, role=PARTNER))
+    yield _message("card-owned", lambda c=mine: messages.card(c, NOW, data.permits(permits(PARTNER)), owned_by=ANN))
     unread = data.case(case_in(S.NEW, role=APPLICATION, findings=()))
     yield _message("card-no-finding", lambda c=unread: messages.card(c, NOW, summary))
     unread = replace(data.case(case_in(S.NEW)), role=None)
