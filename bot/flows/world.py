@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from bot.config import Settings
 from bot.errors import NotAllowedError, RefineError, ThrottledError, UnavailableError
 from bot.flows.ports import Aws, Clock, Engine, NewId, Note, Slack, Sleep, Store
-from bot.model import Case, CaseId, Person, Quotas, TrimSettings, UserId
+from bot.messages import Counts
+from bot.model import Case, CaseId, Digest, Person, Quotas, TrimSettings, UserId
 from bot.policy import Catalogue
 from bot.rules import Button, Guard, Team, may, may_look
 
@@ -32,10 +33,11 @@ class World:
     sure: Callable[[], None] = lambda: None  # raises StoreError where another process may have taken over the work
     own_roles: tuple[str, ...] = ()
     workspace: str = ""
-    seen: dict[UserId, tuple[datetime, bool]] = field(default_factory=dict)  # approvers, see `team_to_show`
+    seen: dict[UserId, tuple[datetime, bool]] = field(default_factory=dict)  # members, see `is_member`
     unread: str = ""  # why the approvers' group could not be read just now
     homes: dict[UserId, tuple[datetime, int, str]] = field(default_factory=dict)  # who looks at which page of App Home
     ranks: dict[CaseId, tuple[int, int, str]] = field(default_factory=dict)  # see `overview`
+    counts: dict[CaseId, tuple[Digest, Counts]] = field(default_factory=dict)  # see `post.card`
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # a card was drawn anew, so App Homes are behind
     wake: asyncio.Event = field(default_factory=asyncio.Event)  # something waits in the outbox
 
@@ -93,20 +95,21 @@ class World:
         For drawing only, so what is known of a person may be a few minutes old; every click is checked anew.
         """
         team = await self.team()
+        fit = frozenset([a for a in team.approvers if await self.is_member(a)])
+        return replace(team, approvers=fit)
+
+    async def is_member(self, user: UserId) -> bool:
+        """Whether this is a full member of the workspace who may act, as known within the last few minutes."""
         now = self.clock()
-        fit: set[UserId] = set()
-        for approver in team.approvers:
-            until, may_act = self.seen.get(approver, (now, False))
-            if now >= until:
-                try:
-                    person = await self.slack.person(approver)
-                except RefineError:
-                    continue
-                may_act = not (person.deleted or person.bot or person.guest or person.stranger)
-                self.seen[approver] = (now + SEEN, may_act)
-            if may_act:
-                fit.add(approver)
-        return replace(team, approvers=frozenset(fit))
+        until, member = self.seen.get(user, (now, False))
+        if now >= until:
+            try:
+                person = await self.slack.person(user)
+            except RefineError:
+                return False
+            member = not (person.deleted or person.bot or person.guest or person.stranger)
+            self.seen[user] = (now + SEEN, member)
+        return member
 
     async def may_look(self, by: UserId) -> None:
         """Raise NotAllowedError where the person may not even read: guests, strangers, bots, the deactivated."""

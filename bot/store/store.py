@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from functools import wraps
 from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
@@ -254,18 +255,7 @@ class Store:
     @_whole
     async def tally(self, since: datetime | None = None) -> Tally:
         """Return what came of the work since then, or from the beginning."""
-        back = changes.alias("back")
-        undone = sa.exists().where(
-            back.c.kind == "rollback", back.c.outcome == DONE, back.c.id.startswith(changes.c.id + "-back")
-        )
-        gone = (sa.func.length(proposals.c.body) - sa.func.length(sa.func.replace(proposals.c.body, _GONE, ""))) / len(
-            _GONE
-        )
-        made = (
-            sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(gone), 0))
-            .select_from(changes.join(proposals, changes.c.id == proposals.c.id + "-apply"))
-            .where(changes.c.kind == "apply", changes.c.outcome == DONE, ~undone)
-        )
+        made = _trims(sa.func.count(), sa.func.coalesce(sa.func.sum(_REMOVED), 0))
         opened = sa.select(sa.func.count()).select_from(cases)
         closed = opened.where(cases.c.state.in_([s.value for s in _CLOSED]))
         backs = sa.select(sa.func.count()).where(changes.c.kind == "rollback", changes.c.outcome == DONE)
@@ -281,6 +271,15 @@ class Store:
                 removed=int(removed),
                 rolled_back=await connection.scalar(backs) or 0,
             )
+
+    @_whole
+    async def removed_by_week(self) -> tuple[tuple[date, int], ...]:
+        """Return Mondays with how many actions the changes of their week (UTC) took away, where any are in force."""
+        weeks: dict[date, int] = defaultdict(int)
+        async with self._read() as connection:
+            for at, removed in await connection.execute(_trims(changes.c.at, _REMOVED)):
+                weeks[at.date() - timedelta(days=at.weekday())] += int(removed)
+        return tuple(sorted(weeks.items()))
 
     @_whole
     async def open_case(
@@ -846,6 +845,25 @@ DONE: Final = "done"  # the outcome of a change whose steps were all done and re
 _CLOSED: Final = (CaseState.RESOLVED, CaseState.ACCEPTED, CaseState.DONE)
 _GONE: Final = '"kept":false'  # stands once in a proposal's canonical text for each action that it takes away
 _WRITING: Final = frozenset({CaseState.APPLYING, CaseState.ROLLING_BACK})
+
+
+# How many actions a proposal takes away, counted where it is stored: its text may be megabytes.
+_REMOVED: Final = (
+    sa.func.length(proposals.c.body) - sa.func.length(sa.func.replace(proposals.c.body, _GONE, ""))
+) / len(_GONE)
+
+
+def _trims(*columns: Any) -> sa.Select[Any]:
+    """Select of the changes that were applied, verified and not rolled back, with their proposals."""
+    back = changes.alias("back")
+    undone = sa.exists().where(
+        back.c.kind == "rollback", back.c.outcome == DONE, back.c.id.startswith(changes.c.id + "-back")
+    )
+    return (
+        sa.select(*columns)
+        .select_from(changes.join(proposals, changes.c.id == proposals.c.id + "-apply"))
+        .where(changes.c.kind == "apply", changes.c.outcome == DONE, ~undone)
+    )
 
 
 def _in_force(case_id: CaseId) -> sa.ScalarSelect[str]:

@@ -378,7 +378,7 @@ SLACKBLOCKS = Library(
         "initial_options": sb.Option,
         "option_groups": sb.OptionGroup,
         "options": sb.Option,
-        "slack_file": sb.SlackFile,
+        "slack_file": partial(sb.SlackFile, url=None, id=None),  # Both are arguments; Slack wants one of them.
     },
     adjust=_adjust_slackblocks,
 )
