@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from bot.config import StoreSettings
     from bot.model import AuditEntry
     from bot.store import Store
 
@@ -163,13 +164,18 @@ def migrate(*, grant: str) -> None:
 
 
 def _open(*, alone: bool = False) -> AbstractAsyncContextManager[Store]:
+    from bot.config import read_store_settings
+
+    return open_store(read_store_settings(), alone=alone)
+
+
+def open_store(settings: StoreSettings, *, alone: bool = False) -> AbstractAsyncContextManager[Store]:
+    """Open the store for a command, beside a bot that may be running."""
     import uuid
     from datetime import UTC, datetime
 
-    from bot.config import read_store_settings
     from bot.store import Store
 
-    settings = read_store_settings()
     return Store.open(
         settings.database_url(),
         audit_key=settings.audit_key(),

