@@ -47,7 +47,7 @@ def trim(policies: Sequence[RolePolicy], evidence: Evidence, catalogue: Catalogu
     verdicts = judge(granted, names, report, lex.catalogue, settings)
     keep = {key for key, verdict in verdicts.items() if verdict.kept}
     role = evidence.role_arn.rsplit("/", 1)[-1]
-    outcomes = fit(policies, documents, grants, keep, lex, settings.quotas, role)
+    outcomes = fit(policies, documents, grants, keep, lex, settings, role)
     must = [v.action for v in verdicts.values() if v.verdict in {Verdict.USED, Verdict.PROTECTED}]
     said = warnings(policies, evidence, report, settings, outcomes)
     refused = next((w for w in said if w.code in settings.refuse), None)
