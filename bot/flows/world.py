@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -15,6 +16,10 @@ from bot.policy import Catalogue
 from bot.rules import Button, Guard, Team, may, may_look
 
 SEEN = timedelta(minutes=5)
+
+
+def _alone() -> None:
+    """Be the only replica, which nobody takes over from."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,6 +41,8 @@ class World:
     ranks: dict[CaseId, tuple[int, int, str]] = field(default_factory=dict)  # see `overview`
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # a card was drawn anew, so App Homes are behind
     wake: asyncio.Event = field(default_factory=asyncio.Event)  # something waits in the outbox
+    # Called right before every write to AWS: raises StoreError where another replica took over from this one.
+    sure: Callable[[], None] = _alone
 
     @property
     def guard(self) -> Guard:

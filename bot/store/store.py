@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bot import rules
-from bot.errors import LostRaceError, NotAllowedError, NotFoundError, StaleError
+from bot.errors import LimitError, LostRaceError, NotAllowedError, NotFoundError, StaleError
 from bot.model import (
     Approval,
     AuditEntry,
@@ -497,10 +497,11 @@ class Store:
     # -------------------- changes
 
     @_whole
-    async def begin(self, change: Change) -> Change:
+    async def begin(self, change: Change, *, limit: int | None = None) -> Change:
         """Put a change and its planned steps on disk, and return it; where its id is there, what is there.
 
         Raises:
+            LimitError: `limit` changes began to be applied within the last hour.
             LostRaceError: another change of the case is under way (a rollback may begin over the one that it undoes),
                 or the case is neither being applied nor rolled back.
         """
@@ -521,6 +522,12 @@ class Store:
             if case.state not in _WRITING:
                 raise LostRaceError(rules.already(case), "The card shows where it stands now.")
             now = self._clock()
+            if limit is not None:
+                begun = sa.select(sa.func.count()).where(
+                    changes.c.kind == "apply", changes.c.at >= now - timedelta(hours=1)
+                )
+                if (await connection.scalar(begun) or 0) >= limit:
+                    raise LimitError(limit)
             await connection.execute(
                 sa.insert(changes).values(
                     id=change.id,
