@@ -81,6 +81,16 @@ class Settings(StoreSettings):
     )
     refine_approvals_needed: int = Field(1, ge=1, le=10, description="How many approvers have to say yes.")
     refine_four_eyes: bool = Field(True, description="Whether the proposer may not approve their own proposal.")
+    refine_rollback_four_eyes: bool = Field(
+        False,
+        description="Whether two approvers have to press Roll back, the second within `REFINE_EXPIRY_HOURS`. Off: one "
+        "is enough, because a rollback must be quick.",
+    )
+    refine_check_no_new_access: bool = Field(
+        True,
+        description="Whether AWS compares old and new documents before a write (CheckNoNewAccess, which AWS bills for "
+        "each changed policy). Refine's own proof is made in any case.",
+    )
 
     refine_mode: Mode = Field(
         Mode.SAFE, description="`safe` keeps what IAM cannot tell about, `strict` keeps only what was seen."

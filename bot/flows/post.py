@@ -20,7 +20,7 @@ from bot.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from bot.flows import overview, pictures
+from bot.flows import checks, overview, pictures
 from bot.flows.ports import Note, OutboxItem, Payload
 from bot.flows.world import World
 from bot.model import Case, CaseId, CaseState, ChangeId, ProposalId, Trim, UserId, digest
@@ -223,7 +223,7 @@ async def _redraw_thread(world: World, case: Case) -> None:
     if case.change is not None:
         applied = case.change.undoes or case.change.id
         then = await world.store.case(case.id, proposal_id=case.change.proposal_id, change_id=applied)
-        drawn.append((f"applied/{case.id}/{applied}", messages.applied(then, now)))
+        drawn.append((f"applied/{case.id}/{applied}", messages.applied(then, now, await checks.made(world, applied))))
     for key, payload in drawn:
         place = await world.store.message(key)
         if place is not None:
@@ -304,7 +304,9 @@ async def thread_message(world: World, case: Case, name: str, args: dict[str, st
         case "declined":
             return messages.declined_line(case, UserId(args["by"]), args.get("reason", ""))
         case "applied":
-            return messages.applied(case, now)
+            return messages.applied(case, now, await checks.made(world, ChangeId(args["change"])))
+        case "second":
+            return messages.second(case, args["by"], args["button"], args["reason"])
         case "rolled_back":
             return messages.rolled_back(case, now)
         case "expired":

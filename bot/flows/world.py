@@ -19,6 +19,10 @@ from bot.rules import Button, Guard, Team, may, may_look
 SEEN = timedelta(minutes=5)
 
 
+def _alone() -> None:
+    """Be the only replica, which nobody takes over from."""
+
+
 @dataclass(slots=True, kw_only=True)
 class World:
     store: Store
@@ -30,7 +34,8 @@ class World:
     clock: Clock
     new_id: NewId
     sleep: Sleep
-    sure: Callable[[], None] = lambda: None  # raises StoreError where another process may have taken over the work
+    # Called right before what goes out to AWS or Slack: raises StoreError where another replica took over from this one.
+    sure: Callable[[], None] = _alone
     own_roles: tuple[str, ...] = ()
     workspace: str = ""
     seen: dict[UserId, tuple[datetime, bool]] = field(default_factory=dict)  # members, see `is_member`

@@ -12,7 +12,7 @@ from bot.messages.lists import (
     weekly_digest,
 )
 from bot.messages.manifest import manifest
-from bot.messages.outcomes import applied, expired, notice, outcome, reminder, rolled_back
+from bot.messages.outcomes import applied, expired, notice, outcome, reminder, rolled_back, second
 from bot.messages.pictures import Drawing, Picture, Removed, Services
 from bot.messages.proposals import approved_line, declined_line, proposal, proposal_files
 from bot.messages.reviews import review, review_files, review_picture, review_service
@@ -51,6 +51,7 @@ __all__ = [
     "review_picture",
     "review_service",
     "rolled_back",
+    "second",
     "status",
     "weekly_digest",
 ]

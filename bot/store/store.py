@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import rules
-from bot.errors import LostRaceError, NotAllowedError, NotFoundError, StaleError, StoreError
+from bot.errors import LimitError, LostRaceError, NotAllowedError, NotFoundError, StaleError, StoreError
 from bot.model import (
     Approval,
     AuditEntry,
@@ -535,10 +535,11 @@ class Store:
     # -------------------- changes
 
     @_whole
-    async def begin(self, change: Change) -> Change:
+    async def begin(self, change: Change, *, limit: int | None = None) -> Change:
         """Put a change and its planned steps on disk, and return it; where its id is there, what is there.
 
         Raises:
+            LimitError: `limit` changes began to be applied within the last hour.
             LostRaceError: another change of the case is under way (a rollback may begin over the one that it undoes),
                 or the case is neither being applied nor rolled back.
         """
@@ -559,6 +560,12 @@ class Store:
             if case.state not in _WRITING:
                 raise LostRaceError(rules.already(case), "The card shows where it stands now.")
             now = self._clock()
+            if limit is not None:
+                begun = sa.select(sa.func.count()).where(
+                    changes.c.kind == "apply", changes.c.at >= now - timedelta(hours=1)
+                )
+                if (await connection.scalar(begun) or 0) >= limit:
+                    raise LimitError(limit)
             await connection.execute(
                 sa.insert(changes).values(
                     id=change.id,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -21,6 +21,7 @@ from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
 
 from bot import rules
+from bot.aws import Simulated
 from bot.config import Settings
 from bot.durable import Engine
 from bot.errors import NoEvidenceError, NotFoundError, RefusedError
@@ -189,8 +190,9 @@ class SmallAws:
             raise NoEvidenceError("IAM did not finish the report.", "Press Retry later.")
         return evidence_of(role)
 
-    async def write(self, permit: rules.Permit, step: Step) -> Made:
+    async def write(self, permit: rules.Permit, step: Step, last: Callable[[], Awaitable[None]]) -> Made:
         assert permit.covers(step)
+        await last()
         if permit.role_arn in self.locked or step.kind is not StepKind.PUT_INLINE:
             raise RefusedError(f"This AWS does not take {step.kind}.")
         self.writes.append(step)
@@ -203,6 +205,15 @@ class SmallAws:
 
     async def validate(self, text: str) -> tuple[str, ...]:
         return ()
+
+    async def faults(self, text: str) -> tuple[str, ...]:
+        return ()
+
+    async def new_access(self, old: str, new: str) -> tuple[str, ...]:
+        return ()
+
+    async def simulate(self, role_arn: str, actions: Sequence[str]) -> dict[str, Simulated]:
+        return {a: Simulated(allowed=True) for a in actions}
 
 
 @dataclass(kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from bot import messages
 from bot.messages import Glance
-from bot.model import AuditEntry, Case, CaseState, Mode, Tally, Trim
+from bot.model import AuditEntry, Case, CaseState, Checked, Mode, Tally, Trim
 from bot.policy import Permits
 from bot.rules import Button
 from tests.messages.cases import (
@@ -166,9 +166,15 @@ def _thread(data: Data) -> Iterator[tuple[str, Drawn]]:
     yield _message("approved_line", lambda: messages.approved_line(applying, ANN, reason))
     yield _message("approved_line-half", lambda: messages.approved_line(half, ANN, ""))
     yield _message("declined_line", lambda: messages.declined_line(declined, ANN, reason))
+    checks = (
+        Checked(name="ValidatePolicy", made=True, said="AWS finds no error in the new document."),
+        Checked(name="CheckNoNewAccess", made=False, said=data.say("AWS denied it to Refine.")),
+    )
     for state in (S.WATCHING, S.DONE, S.ROLLED_BACK):
         case = data.case(case_in(state, role=PARTNER))
-        yield _message(f"applied-{state}", lambda c=case: messages.applied(c, NOW))
+        yield _message(f"applied-{state}", lambda c=case: messages.applied(c, NOW, checks))
+    yield _message("applied-before-checks", lambda c=case: messages.applied(c, NOW))
+    yield _message("second", lambda c=case: messages.second(c, ANN, "Roll back", reason))
     case = data.case(case_in(S.ROLLED_BACK, role=PARTNER))
     yield _message("rolled_back", lambda c=case: messages.rolled_back(c, NOW))
     yield _message("expired", lambda: messages.expired(expired))
