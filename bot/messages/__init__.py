@@ -12,7 +12,7 @@ from bot.messages.lists import (
     weekly_digest,
 )
 from bot.messages.manifest import manifest
-from bot.messages.outcomes import applied, expired, notice, outcome, reminder, rolled_back
+from bot.messages.outcomes import applied, aside_line, expired, notice, outcome, reminder, rolled_back
 from bot.messages.proposals import approved_line, declined_line, proposal, proposal_files
 from bot.messages.reviews import review, review_files, review_service
 from bot.messages.views import explain, home, modal
@@ -21,6 +21,7 @@ __all__ = [
     "Glance",
     "applied",
     "approved_line",
+    "aside_line",
     "burst_summary",
     "card",
     "declined_line",

@@ -114,13 +114,21 @@ PRESSES = [(state, button) for state, row in AFTER.items() for button in row]
 FORMS: dict[str, dict[str, Any]] = {
     "approve": {"reason": "Read it."},
     "decline": {"reason": "Not now."},
-    "adjust": {"mode": "strict"},
-    "accept": {"reason": "Meant to be so.", "days": "30"},
-    "snooze": {"days": "7"},
+    "adjust": {"mode": "strict", "window": "30", "reason": "The restore is yearly."},
+    "accept": {"reason": "Meant to be so.", "days": "30", "owner": RITA},
+    "snooze": {"reason": "The vendor is asked.", "days": "7"},
     "roll_back": {"reason": "It broke."},
     "give_back": {"actions": ["dynamodb:DeleteTable"]},
 }
-INPUTS = {"reason": "text", "days": "pick", "mode": "pick", "keep": "patterns", "actions": "pick"}
+INPUTS = {
+    "reason": "text",
+    "days": "pick",
+    "owner": "pick",
+    "window": "pick",
+    "mode": "pick",
+    "keep": "patterns",
+    "actions": "pick",
+}
 
 
 def may(user: str, button: str) -> bool:
