@@ -248,8 +248,13 @@ def _parse(query: str) -> tuple[str | None, str]:
         if len(parts) < 6 or not parts[5].startswith("role/"):
             raise NotFoundError("That is not the ARN of a role.", "It looks like arn:aws:iam::123456789012:role/Name.")
         return parts[4], query.rsplit("/", 1)[-1]
-    account, _, name = query.rpartition("/")
-    account = account if re.fullmatch(r"\d{12}", account) else ""
+    before, _, name = query.rpartition("/")
+    account = before.strip("/").partition("/")[0]  # a path may stand between the two, or alone before the name
+    if account.isdecimal() and not re.fullmatch(r"\d{12}", account):
+        raise NotFoundError(
+            f"{account[:40]} is no AWS account: those have 12 digits.", f"It looks like 123456789012/{name[:64]}."
+        )
+    account = account if account.isdecimal() else ""
     if not _NAME.match(name):
         raise NotFoundError(
             "That does not look like the name of a role.", "Try `/refine ApplicationRole`, an ARN, or account/name."
