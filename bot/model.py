@@ -368,6 +368,7 @@ class Proposal:
     proposed_by: UserId
     proposed_at: datetime
     supersedes: ProposalId | None = None
+    reason: str = ""  # why it was adjusted, in the words of whoever asked for it
 
     @property
     def live_digest(self) -> Digest:
@@ -519,7 +520,9 @@ class Case:
     sentence: str = ""  # what a person must know: why it failed, what is in force now, what to do next
     until: datetime | None = None  # snoozed or accepted until, a proposal's expiry, the end of a watch
     resume: CaseState | None = None  # the state to go back to after WORKING where nothing comes of it
-    task: str = ""  # canonical JSON of what WORKING works on ({"do": "propose", "mode": …}), so that it can be resumed
+    # Canonical JSON of what WORKING works on ({"do": "propose", "mode": …}), so that it can be resumed, or of what was
+    # accepted ({"do": "accept", "owner": …}).
+    task: str = ""
 
     @property
     def role_name(self) -> str:

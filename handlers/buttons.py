@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -14,6 +15,8 @@ from bot.rules import Button
 from handlers import home, request
 from handlers.request import Click, Screen, Ticket, number, old_button
 from handlers.surface import Surface, View, dialog
+
+CHECK: Final = 1.0  # seconds; a look at a person and a group takes Slack a fifth of that
 
 Act = Callable[[Desk, Ticket, UserId], Awaitable[None]]
 
@@ -53,7 +56,7 @@ def register(app: AsyncApp, surface: Surface) -> None:
         await ack()
         surface.spawn(body, request.click, press)
 
-    @app.action(re.compile(r"^review:(service|show)$"))
+    @app.action(re.compile(r"^review:(service|show|order|back|on)$"))
     async def pick_service(ack: Any, body: Any) -> None:
         await ack()
         surface.spawn(body, request.click, service)
@@ -96,11 +99,24 @@ async def press(surface: Surface, click: Click) -> None:
 
 
 async def _ask(surface: Surface, click: Click, ticket: Ticket, button: Button) -> None:
-    inside = await surface.loading(click)
+    """Open the dialog that asks; who may not is told so in a line, without one.
+
+    What the check takes is taken from the three seconds in which Slack opens a dialog: where it takes too long, the
+    dialog is opened first, and says it.
+    """
+    check = asyncio.create_task(surface.desk.check(ticket.case_id, ticket.revision, click.user, button))
+    try:
+        done, _ = await asyncio.wait({check}, timeout=CHECK)
+        for each in done:
+            each.result()
+        inside = await surface.loading(click)
+    except BaseException:
+        check.cancel()
+        raise
 
     async def draw() -> None:
-        await surface.desk.check(ticket.case_id, ticket.revision, click.user, button)
-        view = await surface.desk.modal(ticket.case_id, button)
+        await check
+        view = await surface.desk.modal(ticket.case_id, button, by=click.user)
         await surface.show(inside, _from(view, origin(click)))
 
     await surface.guard(inside, draw())
@@ -130,10 +146,10 @@ async def _redraw(surface: Surface, click: Click, ticket: Ticket) -> None:
 
 
 async def service(surface: Surface, click: Click) -> None:
-    """Open one service of the review, or one kind of action, for the one who picked it."""
+    """Open one service of the review, or one kind of action, for the one who picked it; the next in its place."""
     await surface.desk.may_look(click.user)
-    case = Ticket.read(click.block_id.removeprefix("review:") + ":0")
-    await surface.answer(click, await surface.desk.service(case.case_id, click.value))
+    case = Ticket.read(click.block_id.removeprefix("review:").partition(":")[0] + ":0")
+    await surface.answer(click, await surface.desk.service(case.case_id, click.value), replace=True)
 
 
 async def turn(surface: Surface, click: Click) -> None:
@@ -146,7 +162,9 @@ async def turn(surface: Surface, click: Click) -> None:
     button = Button(name)
     await surface.desk.check(ticket.case_id, ticket.revision, click.user, button)
     page = number(click.value) if click.action_id == "modal:page" else 0
-    view = await surface.desk.modal(ticket.case_id, button, page=page, search=_search(screen), state=screen.values)
+    view = await surface.desk.modal(
+        ticket.case_id, button, page=page, search=_search(screen), state=screen.values, by=click.user
+    )
     await surface.show(click, _from(view, ticket.origin))
 
 

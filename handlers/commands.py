@@ -29,7 +29,7 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Help:
-    """A row of `/refine help`: a test holds the message against these."""
+    """A row of `/refine help`."""
 
     verb: Verb
     usage: str
@@ -124,7 +124,7 @@ async def _do(surface: Surface, command: Command, by: UserId) -> Answer:
         case Verb.PAUSE | Verb.RESUME:
             return await desk.pause(by, on=command.verb is Verb.PAUSE)
         case Verb.HELP:
-            return await desk.help()
+            return await desk.help([(row.usage, row.what) for row in HELP])
     await desk.may_look(by)
     match command.verb:
         case Verb.LIST:

@@ -71,6 +71,7 @@ class Request:
     trigger_id: str = field(default="", repr=False)
     response_url: str = field(default="", repr=False)
     screen: Screen | None = None
+    whispered: bool = False  # in a message that only this person sees
 
     @property
     def in_modal(self) -> bool:
@@ -119,6 +120,7 @@ def click(body: Body) -> Click:
         trigger_id=str(body.get("trigger_id") or ""),
         response_url=str(body.get("response_url") or ""),
         screen=screen(body),
+        whispered=bool(container.get("is_ephemeral")),
         action_id=str(action.get("action_id") or ""),
         block_id=str(action.get("block_id") or ""),
         value=str(action.get("value") or selected.get("value") or ""),

@@ -31,6 +31,11 @@ ASK: Final[View] = {
             "type": "input",
             "block_id": "role",
             "label": {"type": "plain_text", "text": "Role", "emoji": False},
+            "hint": {
+                "type": "plain_text",
+                "text": "Roles that have a case. For any other role, type /refine and its name or ARN.",
+                "emoji": False,
+            },
             "element": {
                 "type": "external_select",
                 "action_id": "pick",

@@ -71,8 +71,11 @@ class Surface:
         except RefineError as error:
             log.warning("could not be told", why=error.sentence, user=request.user)
 
-    async def answer(self, request: Request, answer: Answer) -> None:
-        """Show something to the person alone: on top of where they are, in a dialog, or else ephemerally."""
+    async def answer(self, request: Request, answer: Answer, *, replace: bool = False) -> None:
+        """Show something to the person alone: on top of where they are, in a dialog, or else ephemerally.
+
+        With `replace`, it takes the place of what they clicked in, where that is for them alone.
+        """
         if request.screen is not None:
             try:
                 await self.slack.open_view(
@@ -83,7 +86,13 @@ class Surface:
             else:
                 return
         await self.slack.ephemeral(
-            request.channel, request.user, answer.text, answer.blocks, request.thread_ts, request.response_url
+            request.channel,
+            request.user,
+            answer.text,
+            answer.blocks,
+            request.thread_ts,
+            request.response_url,
+            replace=replace and request.whispered,
         )
 
     async def loading(self, request: R) -> R:

@@ -11,6 +11,7 @@ from slack_bolt.async_app import AsyncApp
 
 from bot.errors import StaleError
 from bot.flows import Desk
+from bot.flows.propose import WINDOW
 from bot.model import Mode, UserId
 from bot.rules import Button
 from handlers import home, request
@@ -19,6 +20,11 @@ from handlers.surface import Surface, dialog, escaped
 
 DAYS: Final = (7, 14, 30, 90)
 REASON: Final = 1000  # characters
+NEEDS_REASON: Final[Mapping[Button, str]] = {
+    Button.ACCEPT: "Say why this access is meant to be so.",
+    Button.SNOOZE: "Say what it waits for.",
+    Button.ADJUST: "Say why, for those who approve it.",
+}
 _PATTERN: Final = re.compile(r"[A-Za-z0-9*?-]+:[A-Za-z0-9*?]+")  # s3:Get*
 
 
@@ -28,6 +34,8 @@ class Form:
 
     reason: str = ""
     days: int = 0
+    owner: str = ""
+    window: int = 0
     mode: str = ""
     keep: tuple[str, ...] = ()
     actions: tuple[str, ...] = ()
@@ -55,10 +63,17 @@ SENDS: Final[Mapping[Button, Send]] = {
     Button.APPROVE: lambda desk, t, by, form: desk.approve(t.case_id, t.revision, by, form.reason),
     Button.DECLINE: lambda desk, t, by, form: desk.decline(t.case_id, t.revision, by, form.reason),
     Button.ADJUST: lambda desk, t, by, form: desk.propose(
-        t.case_id, t.revision, by, mode=form.mode, keep_by_hand=(*form.keep, *form.actions), button=Button.ADJUST
+        t.case_id,
+        t.revision,
+        by,
+        mode=form.mode,
+        window=form.window,
+        keep_by_hand=(*form.keep, *form.actions),
+        reason=form.reason,
+        button=Button.ADJUST,
     ),
-    Button.SNOOZE: lambda desk, t, by, form: desk.snooze(t.case_id, t.revision, by, form.days),
-    Button.ACCEPT: lambda desk, t, by, form: desk.accept(t.case_id, t.revision, by, form.reason, form.days),
+    Button.SNOOZE: lambda desk, t, by, form: desk.snooze(t.case_id, t.revision, by, form.reason, form.days),
+    Button.ACCEPT: lambda desk, t, by, form: desk.accept(t.case_id, t.revision, by, form.reason, form.days, form.owner),
     Button.ROLL_BACK: lambda desk, t, by, form: desk.roll_back(t.case_id, t.revision, by, form.reason),
     Button.GIVE_BACK: lambda desk, t, by, form: desk.give_back(t.case_id, t.revision, by, form.actions),
 }
@@ -120,6 +135,8 @@ def _form(values: Values) -> Form:
     return Form(
         reason=str(_state(values, "reason").get("value") or "").strip(),
         days=number(_option(values, "days")),
+        owner=str(_state(values, "owner").get("selected_user") or ""),
+        window=number(_option(values, "window")),
         mode=_option(values, "mode"),
         keep=tuple(_lines(str(_state(values, "keep").get("value") or ""))),
         actions=tuple(str(o["value"]) for o in _state(values, "actions").get("selected_options") or ()),
@@ -128,12 +145,14 @@ def _form(values: Values) -> Form:
 
 def _problems(button: Button, form: Form, values: Values) -> dict[str, str]:
     problems: dict[str, str] = {}
-    if button is Button.ACCEPT and not form.reason:
-        problems["reason"] = "Say why this access is meant to be so."
+    if button in NEEDS_REASON and not form.reason:
+        problems["reason"] = NEEDS_REASON[button]
     if len(form.reason) > REASON:
         problems["reason"] = f"Say it in {REASON:,} characters or fewer."
     if button in {Button.ACCEPT, Button.SNOOZE} and form.days not in DAYS:
         problems["days"] = "Pick how long."
+    if button is Button.ADJUST and form.window > WINDOW:
+        problems["window"] = f"IAM looks back {WINDOW} days at most."
     if button is Button.ADJUST and form.mode not in {"", *Mode}:
         problems["mode"] = "Pick safe or strict."
     bad = next((p for p in form.keep if not _PATTERN.fullmatch(p)), "")

@@ -24,7 +24,7 @@ from bot.errors import RefineError, StoreError
 from bot.flows import World, decide, drive, propose, watch
 from bot.model import CaseId, Person, UserId
 from bot.policy import load_catalogue
-from bot.rules import BUSY, Event
+from bot.rules import BUSY, Button, Event
 from bot.store import Store
 from bot.store.replicas import replicas
 
@@ -219,6 +219,17 @@ async def _approve(data_dir: Path, aws_url: str, case_id: CaseId, act: str, time
                         await decide.approve(world, case_id, case.revision, by, "")
                     case "decline":
                         await decide.decline(world, case_id, case.revision, by, "")
+                    case "adjust":
+                        await propose.start_proposal(
+                            world,
+                            case_id,
+                            case.revision,
+                            by,
+                            mode="safe",
+                            window=30,
+                            reason="The yearly restore.",
+                            button=Button.ADJUST,
+                        )
                     case _:
                         await world.store.move(case_id, Event.EXPIRE, by=by, revision=case.revision)
                 said.put((act, "won", ""))

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
+from bot.errors import NotAllowedError
 from bot.flows import Desk, World, decide, watch
-from bot.messages import card
-from bot.model import Case, CaseState, UserId
+from bot.messages import aside_line, card
+from bot.model import Case, CaseState, Person, UserId
 from sandbox.aws import LocalAws, start
 from tests import lives
 from tests.aws.between import Between
 from tests.aws.world import iam, make_role, trust
-from tests.lives import ANN, BEN
+from tests.lives import ANN, BEN, RITA
 
 S = CaseState
 ANALYZER = "arn:aws:access-analyzer:us-east-1:123456789012:analyzer/refine-org"
@@ -172,6 +173,57 @@ async def test_a_new_way_in_ends_the_acceptance(life: Life) -> None:
     assert "another way in" in case.sentence
     assert sorted(life.at_aws()) == ["ACTIVE", "ACTIVE"]
     assert {p.value for f in case.findings for p in f.principals} == {"999988887777", "111122223333"}
+
+
+async def test_a_new_way_in_ends_a_snooze_and_nothing_else_does(life: Life) -> None:
+    """Put off was one account. Its finding stays active, and what lets in another was not looked at by anybody."""
+    case = await life.case()
+    await Desk(life.world).snooze(case.id, case.revision, ANN, "The vendor is asked.", 30)
+    await watch.watch(life.world)
+    case = await life.case()
+    assert (case.state, case.reason, life.at_aws()) == (S.SNOOZED, "The vendor is asked.", ["ACTIVE"])
+    assert "its 1 finding stays active at AWS" in await life.said()
+    life.trusts("999988887777", "111122223333")
+    await watch.watch(life.world)
+    case = await life.case()
+    assert (case.state, case.reason, case.until) == (S.NEW, "", None)
+    assert case.sentence == "Access Analyzer found another way in, which ends the snooze: it does not cover that."
+
+
+@pytest.mark.parametrize(("what", "was"), [("snooze", "snoozed"), ("acceptance", "accepted")])
+async def test_a_case_whose_time_is_over_says_so_to_those_who_put_it_aside(life: Life, what: str, was: str) -> None:
+    case, desk = await life.case(), Desk(life.world)
+    if what == "snooze":
+        await desk.snooze(case.id, case.revision, ANN, "The vendor is asked.", 7)
+    else:
+        await desk.accept(case.id, case.revision, ANN, "The vendor is asked.", 7, RITA)
+    life.clock.at += timedelta(days=7, seconds=1)
+    await watch.tick(life.world)
+    case = await life.case()
+    assert (case.state, case.reason) == (S.NEW, "")
+    assert case.sentence == f"Its {what} ended on {life.clock.at:%Y-%m-%d}."
+    while (note := (await life.world.store.due(life.clock()))[0]).name != "back":
+        await life.world.store.sent(note.id, "C0SECURITY", "1.1")
+    said = aside_line(case, note.name, dict(note.args))["text"]
+    people = "<@U0ANN>" if what == "snooze" else "<@U0ANN> and <@U0RITA>"
+    assert f"is back and needs a decision. Its {what} ended on" in said
+    assert f"{people}, who {was} it:" in said
+
+
+@pytest.mark.parametrize("flag", ["deleted", "guest", "bot", "stranger"])
+async def test_only_a_member_can_answer_for_what_is_accepted(
+    life: Life, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    async def person(user_id: UserId) -> Person:
+        return Person(id=user_id, name="x", team="T0REFINE", **{flag: user_id == RITA})
+
+    monkeypatch.setattr(life.world.slack, "person", person)
+    case = await life.case()
+    with pytest.raises(NotAllowedError, match="<@U0RITA> cannot answer for it"):
+        await Desk(life.world).accept(case.id, case.revision, ANN, "A partner.", 7, RITA)
+    assert (await life.case()).state is S.NEW
+    await Desk(life.world).accept(case.id, case.revision, ANN, "A partner.", 7)
+    assert "<@U0ANN> answers for it" in await life.said()
 
 
 async def test_a_finding_that_somebody_made_active_again_ends_the_acceptance(life: Life) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bot.flows import Desk, World
+from bot.flows import Desk, World, decide
 from bot.model import Case, CaseState, ExternalPrincipal, Finding, PrincipalKind, Role, RolePolicy, UserId
 from bot.rules import REFINE, Event
 from tests import lives
@@ -98,6 +98,22 @@ async def test_mine_are_those_that_i_may_approve(world: World) -> None:
     assert "*2 for you*" in await said(world, ANN)
     assert "for you" not in await said(world, RITA)
     assert "*3 proposals wait* for an approver, the longest since" in await said(world, RITA)
+
+
+async def test_what_i_approved_is_mine_no_more_however_many_have_to(world: World) -> None:
+    """Of three approvals that are needed two are given: only who has not given theirs is asked."""
+    cleo = UserId("U0CLEO")
+    world.settings = world.settings.model_copy(
+        update={"refine_approvers": (ANN, BEN, cleo, RITA), "refine_approvals_needed": 3}
+    )
+    case = await waits(world, "Three", RITA)
+    for by, left in ((ANN, {BEN, cleo}), (BEN, {cleo})):
+        await decide.approve(world, case.id, None, by, "")
+        assert {u for u in (ANN, BEN, cleo, RITA) if await shown(world, u, "mine")} == left
+        assert {u for u in (ANN, BEN, cleo, RITA) if "*1 for you*" in await said(world, u)} == left
+    world.settings = world.settings.model_copy(update={"refine_four_eyes": False})
+    assert await shown(world, RITA, "mine") == ["Three"]
+    assert await shown(world, ANN, "mine") == []
 
 
 async def test_home_of_hundreds_of_cases_has_all_on_its_pages(world: World) -> None:

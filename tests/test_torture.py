@@ -192,18 +192,36 @@ def test_fifty_approvals_at_once_over_four_processes_are_one_change(
     assert (case.state, len(case.approvals)) == (CaseState.WATCHING, 1)
 
 
-def test_of_approve_decline_and_expire_at_once_one_wins_and_the_others_are_told(
-    aws: LocalAws, databases: Databases, tmp_path: Path
+@pytest.mark.parametrize(
+    "acts",
+    [
+        [("approve", 8), ("decline", 8), ("adjust", 8), ("expire", 1)],
+        [("adjust", 8), ("expire", 1), ("decline", 1), ("approve", 1)],
+    ],
+)
+def test_of_approve_decline_adjust_and_expire_at_once_one_wins_and_the_others_are_told(
+    aws: LocalAws, databases: Databases, tmp_path: Path, acts: list[tuple[str, int]]
 ) -> None:
     case_id = _victim(aws, tmp_path, databases, ("inline",))
     before = in_force(aws)
-    told = _at_once(tmp_path, aws, case_id, [("approve", 8), ("decline", 8), ("expire", 1)])
+    first = _case(tmp_path, aws, case_id)
+    told = _at_once(tmp_path, aws, case_id, acts)
     (winner,) = [act for act, code, _ in told if code == "won"]
-    assert len(told) == 17
+    assert len(told) == sum(times for _, times in acts)
     assert all("Too late" in sentence for _, code, sentence in told if code != "won")
     case = _case(tmp_path, aws, case_id)
-    ends = {"approve": CaseState.WATCHING, "decline": CaseState.DECLINED, "expire": CaseState.EXPIRED}
-    assert case.state is ends[winner]
+    ends = {
+        "approve": {CaseState.WATCHING},
+        "decline": {CaseState.DECLINED},
+        "adjust": {CaseState.WAITING, CaseState.NOTHING},
+        "expire": {CaseState.EXPIRED},
+    }
+    assert case.state in ends[winner]
+    assert first.proposal is not None
+    if case.state is CaseState.WAITING:  # adjusted: the new one waits, with no yes to it, and the old one is over
+        assert case.proposal is not None
+        assert (case.proposal.supersedes, case.approvals) == (first.proposal.id, ())
+        assert (case.proposal.settings.window_days, case.proposal.reason) == (30, "The yearly restore.")
     assert (in_force(aws) == before) is (winner != "approve")
 
 

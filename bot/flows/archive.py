@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -11,7 +12,8 @@ import structlog
 from bot import rules
 from bot.errors import LostRaceError, NotFoundError, RefineError
 from bot.flows.decide import not_paused
-from bot.flows.world import World
+from bot.flows.ports import Note
+from bot.flows.world import World, thread
 from bot.model import Case, CaseState, Finding
 from bot.rules import Event
 
@@ -91,10 +93,26 @@ def _ways(finding: Finding) -> set[tuple[str, str, tuple[tuple[str, str], ...]]]
     return {(p.kind.value, p.value, p.conditions) for p in finding.principals}
 
 
-async def seen(world: World, case: Case, active: Sequence[Finding]) -> tuple[Case, list[Finding]]:
-    """Hold the active findings of an accepted case against what was accepted.
+def back(case: Case, why: str) -> Note:
+    """What the thread is told of a case that comes back: it names those who put it aside."""
+    owner = str(json.loads(case.task or "{}").get("owner", ""))
+    return thread(
+        case.id,
+        "back",
+        str(case.revision),
+        was=case.state.value,
+        by=case.asked_by,
+        owner=owner,
+        reason=case.reason,
+        why=why,
+    )
 
-    A way in that is new, or one that somebody made active again at AWS, ends the acceptance: the case comes back.
+
+async def seen(world: World, case: Case, active: Sequence[Finding]) -> tuple[Case, list[Finding]]:
+    """Hold the active findings of a case that was put aside against those that it was put aside with.
+
+    A way in that is new ends a snooze and an acceptance, and one that somebody made active again at AWS ends an
+    acceptance: the case comes back.
     Returns the case and the findings as they are to be noted.
     """
     accepted = {f.id: f for f in case.findings}
@@ -103,14 +121,22 @@ async def seen(world: World, case: Case, active: Sequence[Finding]) -> tuple[Cas
     again = [f for f in active if f.id in accepted and accepted[f.id].status == "ARCHIVED"]
     lagging = world.clock() - case.updated_at < LAG
     if fresh:
-        why = "Since it was accepted, Access Analyzer found another way in. The acceptance does not cover that."
+        what = "acceptance" if case.state is CaseState.ACCEPTED else "snooze"
+        why = f"Access Analyzer found another way in, which ends the {what}: it does not cover that."
     elif again and not lagging:
         why = "Its finding was made active again at AWS, which ends the acceptance."
     else:
         return case, [accepted[f.id] if f in again else f for f in active]
     try:
         case = await world.store.move(
-            case.id, Event.REOPEN, by=rules.REFINE, revision=case.revision, sentence=why, reason="", until=None
+            case.id,
+            Event.REOPEN,
+            by=rules.REFINE,
+            revision=case.revision,
+            sentence=why,
+            reason="",
+            until=None,
+            notes=[back(case, why)],
         )
     except LostRaceError:
         case = await world.store.case(case.id)  # somebody ended it already

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from bot import rules
 from bot.errors import LimitError, NotAllowedError, StaleError
-from bot.flows.world import World, thread
+from bot.flows.world import World, task_text, thread
 from bot.model import Approval, Case, CaseId, CaseState, UserId
 from bot.rules import Button, Event
 
@@ -74,39 +74,61 @@ async def decline(world: World, case_id: CaseId, revision: int | None, by: UserI
     return moved
 
 
-async def snooze(world: World, case_id: CaseId, revision: int | None, by: UserId, days: int) -> Case:
-    return await _put_away(world, case_id, revision, by, Button.SNOOZE, Event.SNOOZE, days, "")
+async def snooze(world: World, case_id: CaseId, revision: int | None, by: UserId, reason: str, days: int) -> Case:
+    """Put the case aside for some days, with a reason: nothing is changed at AWS."""
+    case = await world.store.case(case_id)
+    await world.allowed(by, Button.SNOOZE, case)
+    if not reason.strip():
+        raise NotAllowedError("A snooze needs a reason.", "Say what it waits for.")
+    return await _put_aside(world, case, revision, by, Event.SNOOZE, reason, days)
 
 
-async def accept(world: World, case_id: CaseId, revision: int | None, by: UserId, reason: str, days: int) -> Case:
-    """Accept the exposure with a reason and an end date."""
+async def accept(
+    world: World, case_id: CaseId, revision: int | None, by: UserId, reason: str, days: int, owner: UserId
+) -> Case:
+    """Accept the exposure for some days, with a reason; `owner` answers for it.
+
+    Raises:
+        NotAllowedError: the person may not, there is no reason, or the owner is no full member of the workspace.
+    """
+    case = await world.store.case(case_id)
+    _, team = await world.allowed(by, Button.ACCEPT, case)
     if not reason.strip():
         raise NotAllowedError("Accepting an exposure needs a reason.", "Say why it is meant to be so.")
-    return await _put_away(world, case_id, revision, by, Button.ACCEPT, Event.ACCEPT, days, reason)
+    if owner != by:
+        try:
+            rules.may_look(await world.slack.person(owner), team)
+        except NotAllowedError:
+            raise NotAllowedError(
+                f"<@{owner}> cannot answer for it: only an active, full member of this workspace can.",
+                "Accept it again and pick another owner.",
+            ) from None
+    return await _put_aside(world, case, revision, by, Event.ACCEPT, reason, days, owner)
 
 
-async def _put_away(
+async def _put_aside(
     world: World,
-    case_id: CaseId,
+    case: Case,
     revision: int | None,
     by: UserId,
-    button: Button,
     event: Event,
-    days: int,
     reason: str,
+    days: int,
+    owner: str = "",
 ) -> Case:
-    case = await world.store.case(case_id)
-    await world.allowed(by, button, case)
     until = world.clock() + timedelta(days=days)
+    said = {"by": by, "reason": reason, "until": until.isoformat(), "owner": owner}
     moved = await world.store.move(
-        case_id,
+        case.id,
         event,
         by=by,
         revision=revision,
         reason=reason,
         until=until,
         sentence="",
-        detail={"reason": reason, "until": until.isoformat()},
+        task=task_text(do=event.value, owner=owner),
+        notes=[thread(case.id, event.value, str(case.revision), **said)],
+        detail={k: v for k, v in said.items() if v and k != "by"},
     )
     world.poke()
     return moved
@@ -115,7 +137,16 @@ async def _put_away(
 async def reopen(world: World, case_id: CaseId, revision: int | None, by: UserId) -> Case:
     case = await world.store.case(case_id)
     await world.allowed(by, Button.REOPEN, case)
-    moved = await world.store.move(case_id, Event.REOPEN, by=by, revision=revision, reason="", until=None, sentence="")
+    moved = await world.store.move(
+        case_id,
+        Event.REOPEN,
+        by=by,
+        revision=revision,
+        reason="",
+        until=None,
+        sentence="",
+        notes=[thread(case_id, Event.REOPEN.value, str(case.revision), by=by, was=case.state.value)],
+    )
     world.poke()
     return moved
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -113,15 +113,25 @@ class Desk:
         revision: int | None,
         by: UserId,
         mode: str = "",
+        window: int = 0,
         keep_by_hand: tuple[str, ...] = (),
+        reason: str = "",
         button: Button = Button.PROPOSE,
     ) -> None:
         await propose.start_proposal(
-            self._world, case_id, revision, by, mode=mode, keep_by_hand=keep_by_hand, button=button
+            self._world,
+            case_id,
+            revision,
+            by,
+            mode=mode,
+            window=window,
+            keep_by_hand=keep_by_hand,
+            reason=reason,
+            button=button,
         )
 
     async def retry(self, case_id: CaseId, revision: int | None, by: UserId) -> None:
-        await self.propose(case_id, revision, by, button=Button.RETRY)
+        await propose.retry(self._world, case_id, revision, by)
 
     async def approve(self, case_id: CaseId, revision: int | None, by: UserId, reason: str = "") -> None:
         await decide.approve(self._world, case_id, revision, by, reason)
@@ -144,11 +154,13 @@ class Desk:
         await self._current(case_id, revision)
         await drive.start_rollback(self._world, case_id, revision, by, "gives actions back", keep=actions)
 
-    async def snooze(self, case_id: CaseId, revision: int | None, by: UserId, days: int) -> None:
-        await decide.snooze(self._world, case_id, revision, by, days)
+    async def snooze(self, case_id: CaseId, revision: int | None, by: UserId, reason: str, days: int) -> None:
+        await decide.snooze(self._world, case_id, revision, by, reason, days)
 
-    async def accept(self, case_id: CaseId, revision: int | None, by: UserId, reason: str, days: int) -> None:
-        case = await decide.accept(self._world, case_id, revision, by, reason, days)
+    async def accept(
+        self, case_id: CaseId, revision: int | None, by: UserId, reason: str, days: int, owner: str = ""
+    ) -> None:
+        case = await decide.accept(self._world, case_id, revision, by, reason, days, UserId(owner or by))
         await archive.settle(self._world, case)
 
     async def reopen(self, case_id: CaseId, revision: int | None, by: UserId) -> None:
@@ -176,10 +188,11 @@ class Desk:
         page: int = 0,
         search: str = "",
         state: Mapping[str, Any] | None = None,
+        by: str = "",
     ) -> Payload:
-        """Return the view of a button that asks something first."""
+        """Return the view of a button that asks something first, for `by`."""
         case = await self._world.store.case(case_id)
-        return messages.modal(case, button, now=self._world.clock(), page=page, search=search, state=state)
+        return messages.modal(case, button, now=self._world.clock(), page=page, search=search, state=state, by=by)
 
     async def explain(self, case_id: CaseId) -> Answer:
         case = await self._world.store.case(case_id)
@@ -216,8 +229,9 @@ class Desk:
     async def pause(self, by: UserId, on: bool) -> Answer:
         return Answer(text=await decide.pause(self._world, by, on=on))
 
-    async def help(self) -> Answer:
-        payload = messages.help_text()
+    async def help(self, rows: Sequence[tuple[str, str]]) -> Answer:
+        """Return what `/refine` understands: `rows` of what to type, and what comes of it."""
+        payload = messages.help_text(rows)
         return Answer(text=payload["text"], blocks=payload.get("blocks"))
 
     async def card(self, case_id: CaseId) -> Payload:
@@ -234,8 +248,13 @@ def _parse(query: str) -> tuple[str | None, str]:
         if len(parts) < 6 or not parts[5].startswith("role/"):
             raise NotFoundError("That is not the ARN of a role.", "It looks like arn:aws:iam::123456789012:role/Name.")
         return parts[4], query.rsplit("/", 1)[-1]
-    account, _, name = query.rpartition("/")
-    account = account if re.fullmatch(r"\d{12}", account) else ""
+    before, _, name = query.rpartition("/")
+    account = before.strip("/").partition("/")[0]  # a path may stand between the two, or alone before the name
+    if account.isdecimal() and not re.fullmatch(r"\d{12}", account):
+        raise NotFoundError(
+            f"{account[:40]} is no AWS account: those have 12 digits.", f"It looks like 123456789012/{name[:64]}."
+        )
+    account = account if account.isdecimal() else ""
     if not _NAME.match(name):
         raise NotFoundError(
             "That does not look like the name of a role.", "Try `/refine ApplicationRole`, an ARN, or account/name."

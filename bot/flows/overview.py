@@ -12,9 +12,8 @@ from bot.errors import NotAllowedError
 from bot.flows.world import World
 from bot.messages import Glance
 from bot.messages.lists import CHANGED, OPEN, PAGE
-from bot.model import Case, CaseState, Person
+from bot.model import Case, CaseState, Person, UserId
 from bot.policy import permits_summary
-from bot.rules import Button
 
 RANKED = 500  # cases put in the order of their risk; beyond them, the latest first
 LATELY = timedelta(days=30)
@@ -65,15 +64,25 @@ async def page(world: World, person: Person, number: int, view: str) -> Shown:
 
 
 async def _mine(world: World, person: Person, waiting: Collection[Case]) -> tuple[Case, ...]:
-    """Return the waiting cases that the person may approve; whoever proposed or approved one last may not."""
+    """Return the waiting cases that the person may approve: not those that they proposed, or approved already."""
     team = await world.team()
-    others = tuple(c for c in waiting if c.asked_by != person.id or not team.four_eyes)
+    if person.id not in team.approvers:
+        return ()
+    mine: list[Case] = []
+    for light in waiting:
+        known = world.asked.get(light.id)
+        if known is None or known[0] != light.revision:
+            case = await world.store.case(light.id)
+            by = case.proposal.proposed_by if case.proposal else UserId("")
+            known = world.asked[light.id] = (light.revision, by, frozenset(a.by for a in case.approvals))
+        _, by, approved = known
+        if person.id not in approved and not (team.four_eyes and person.id == by):
+            mine.append(light)
     try:
-        for case in others[:1]:
-            rules.may(person, Button.APPROVE, case, team)
+        rules.may_look(person, team)
     except NotAllowedError:
         return ()
-    return others
+    return tuple(mine)
 
 
 async def _by_risk(world: World, states: Collection[CaseState]) -> tuple[Case, ...]:

@@ -219,7 +219,7 @@ async def _redraw_thread(world: World, case: Case) -> None:
         older = case.proposal.supersedes
         if older is not None:
             then = await world.store.case(case.id, proposal_id=older)
-            drawn.append((f"proposal/{case.id}/{older}", messages.proposal(then, now, latest=False)))
+            drawn.append((f"proposal/{case.id}/{older}", messages.proposal(then, now, newer=case.proposal)))
     if case.change is not None:
         applied = case.change.undoes or case.change.id
         then = await world.store.case(case.id, proposal_id=case.change.proposal_id, change_id=applied)
@@ -298,7 +298,7 @@ async def thread_message(world: World, case: Case, name: str, args: dict[str, st
         case "proposal":
             latest = (await world.store.case(case.id)).proposal
             newest = latest is None or case.proposal is None or latest.id == case.proposal.id
-            return messages.proposal(case, now, latest=newest, team=await world.team_to_show())
+            return messages.proposal(case, now, newer=None if newest else latest, team=await world.team_to_show())
         case "approved":
             return messages.approved_line(case, UserId(args["by"]), args.get("reason", ""))
         case "declined":
@@ -311,6 +311,8 @@ async def thread_message(world: World, case: Case, name: str, args: dict[str, st
             return messages.rolled_back(case, now)
         case "expired":
             return messages.expired(case)
+        case "snooze" | "accept" | "reopen" | "back":
+            return messages.aside_line(case, name, args)
         case "reminder":
             return messages.reminder(case, now, team=await world.team_to_show())
         case _:

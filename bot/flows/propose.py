@@ -20,11 +20,17 @@ from bot.rules import Button, Event
 log = structlog.get_logger()
 
 
-async def start_look(world: World, case_id: CaseId, revision: int | None, by: UserId) -> Case:
+async def start_look(
+    world: World, case_id: CaseId, revision: int | None, by: UserId, button: Button = Button.REVIEW
+) -> Case:
     """Begin reading the last accessed report, for the thread."""
     case = await world.store.case(case_id)
-    await world.allowed(by, Button.REVIEW, case)
+    await world.allowed(by, button, case)
     return await _start(world, case, Event.REVIEW, revision, by, task_text(do="review"))
+
+
+WINDOW = 400  # days: IAM's tracking period, beyond which nobody knows
+_AGAIN = frozenset({Button.REPLAN, Button.RETRY})
 
 
 async def start_proposal(
@@ -34,18 +40,56 @@ async def start_proposal(
     by: UserId,
     *,
     mode: str = "",
+    window: int = 0,
     keep_by_hand: tuple[str, ...] = (),
+    reason: str = "",
     button: Button = Button.PROPOSE,
 ) -> Case:
-    """Begin a proposal. Where one waits already, the new one replaces it and its approvals are void."""
+    """Begin a proposal. Where one waits already, the new one replaces it and its approvals are void.
+
+    Args:
+        world: the ports and settings.
+        case_id: the case.
+        revision: what the clicker saw.
+        by: the clicker.
+        mode: "safe" or "strict"; empty: as the settings say, or as it was where it is proposed again.
+        window: days; 0: as with `mode`.
+        keep_by_hand: actions and patterns to keep.
+        reason: why it is adjusted.
+        button: what was pressed.
+
+    Raises:
+        NotAllowedError: the person may not, or the window is longer than IAM looks back.
+    """
     case = await world.store.case(case_id)
     await world.allowed(by, button, case)
-    mode = Mode(mode).value if mode else world.settings.refine_mode.value
-    task = task_text(do="propose", mode=mode, keep=sorted(keep_by_hand))
-    return await _start(world, case, Event.PROPOSE, revision, by, task)
+    if not 0 <= window <= WINDOW:
+        raise NotAllowedError(f"IAM looks back {WINDOW} days at most.", f"Pick a window of 1 to {WINDOW} days.")
+    asked = _asked(case) if button in _AGAIN else {}
+    task = {
+        "do": "propose",
+        "mode": Mode(mode).value if mode else asked.get("mode") or world.settings.refine_mode.value,
+        "keep": sorted(keep_by_hand or asked.get("keep", ())),
+    }
+    if window or asked.get("window"):
+        task["window"] = window or asked["window"]
+    if reason:
+        task["reason"] = reason
+    return await _start(world, case, Event.PROPOSE, revision, by, task_text(**task), reason)
 
 
-async def _start(world: World, case: Case, event: Event, revision: int | None, by: UserId, task: str) -> Case:
+def _asked(case: Case) -> dict[str, Any]:
+    """Return what was asked of the case's last proposal: who asks again means the same."""
+    task: dict[str, Any] = json.loads(case.task or "{}")
+    if task.get("do") == "propose":
+        return task
+    made = case.proposal.settings if case.proposal else None
+    return {"mode": made.mode.value, "window": made.window_days, "keep": made.keep_by_hand} if made else {}
+
+
+async def _start(
+    world: World, case: Case, event: Event, revision: int | None, by: UserId, task: str, reason: str = ""
+) -> Case:
     resume = case.resume if case.state is CaseState.WORKING else case.state
     moved = await world.store.move(
         case.id,
@@ -55,12 +99,20 @@ async def _start(world: World, case: Case, event: Event, revision: int | None, b
         task=task,
         resume=resume,
         sentence="",
-        reason="",
-        detail={"task": task},
+        reason=reason,
+        detail={"task": task, "reason": reason},
     )
     world.poke()
     await world.engine.submit("work", moved.id)
     return moved
+
+
+async def retry(world: World, case_id: CaseId, revision: int | None, by: UserId) -> Case:
+    """Begin anew what could not be done: reading the report, or the proposal as it was asked for."""
+    case = await world.store.case(case_id)
+    if case.state is CaseState.CANNOT_TELL and json.loads(case.task or "{}").get("do") == "review":
+        return await start_look(world, case_id, revision, by, Button.RETRY)
+    return await start_proposal(world, case_id, revision, by, button=Button.RETRY)
 
 
 async def work(world: World, case_id: CaseId) -> None:
@@ -102,6 +154,7 @@ async def _end(world: World, case: Case, event: Event, error: RefineError, name:
             by=rules.REFINE,
             revision=case.revision,
             sentence=error.say(),
+            reason="",
             notes=[note],
             detail={"error": error.code},
         )
@@ -123,7 +176,10 @@ async def _work(world: World, case: Case, task: dict[str, Any]) -> None:
             raise NotAllowedError("The role has no permissions policies, so there is nothing to trim.")
     evidence = await fresh_evidence(world, case, role)
     settings = world.trim_settings(
-        mode=task.get("mode", ""), keep_by_hand=tuple(task.get("keep", ())), quotas=role.quotas
+        mode=task.get("mode", ""),
+        window_days=task.get("window", 0),
+        keep_by_hand=tuple(task.get("keep", ())),
+        quotas=role.quotas,
     )
     answer = await asyncio.to_thread(trim, role.policies, evidence, world.catalogue, settings)
     new_evidence = case.evidence is None or case.evidence.made_at != evidence.made_at
@@ -152,6 +208,7 @@ async def _work(world: World, case: Case, task: dict[str, Any]) -> None:
             role=role,
             evidence=evidence,
             sentence=nothing(answer, settings.mode),
+            reason="",
             notes=[*notes, thread(case.id, "no_proposal", str(case.revision), text=nothing(answer, settings.mode))],
             detail={"evidence": evidence.digest()},
         )
@@ -172,6 +229,7 @@ async def _work(world: World, case: Case, task: dict[str, Any]) -> None:
         proposed_by=case.asked_by,
         proposed_at=now,
         supersedes=case.proposal.id if case.proposal else None,
+        reason=task.get("reason", ""),
     )
     rules.plan(proposal, role)  # refuses here, before anybody says yes to what cannot be written
     for outcome in answer.policies:
@@ -191,6 +249,7 @@ async def _work(world: World, case: Case, task: dict[str, Any]) -> None:
         role=role,
         evidence=evidence,
         proposal=proposal,
+        reason="",
         approvals_needed=world.settings.refine_approvals_needed,
         until=now + timedelta(hours=world.settings.refine_expiry_hours),
         notes=[

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -46,7 +47,7 @@ async def watch(world: World) -> None:
             new.append(arn)
             continue
         aside = archive.known(case, archived)
-        if case.state is CaseState.ACCEPTED:
+        if case.state in {CaseState.ACCEPTED, CaseState.SNOOZED}:
             case, listed = await archive.seen(world, case, active)
         listed = [*listed, *aside]
         if not read.complete:
@@ -179,9 +180,8 @@ async def tick(world: World) -> None:
             continue
         try:
             if now >= case.until:
-                notes = [thread(case.id, "expired", str(case.revision))] if case.state is CaseState.WAITING else []
                 moved = await world.store.move(
-                    case.id, ends[case.state], by=rules.REFINE, revision=case.revision, until=None, notes=notes
+                    case.id, ends[case.state], by=rules.REFINE, revision=case.revision, until=None, **_ended(case)
                 )
                 await archive.settle(world, moved)
             elif case.state is CaseState.WAITING:
@@ -191,6 +191,17 @@ async def tick(world: World) -> None:
         except LostRaceError:
             continue
     world.poke()
+
+
+def _ended(case: Case) -> dict[str, Any]:
+    """Return what `move` is told of a case whose time is over."""
+    if case.state is CaseState.WAITING:
+        return {"notes": [thread(case.id, "expired", str(case.revision))]}
+    if case.state is CaseState.WATCHING:
+        return {}
+    what = "acceptance" if case.state is CaseState.ACCEPTED else "snooze"
+    why = f"Its {what} ended on {case.until:%Y-%m-%d}."
+    return {"reason": "", "sentence": why, "notes": [archive.back(case, why)]}
 
 
 def _reminders(waited: timedelta, pause: timedelta) -> int:

@@ -17,6 +17,7 @@ from bot.policy import Catalogue
 from bot.rules import Button, Guard, Team, may, may_look
 
 SEEN = timedelta(minutes=5)
+NAMED = 4  # approvers, to one who is none
 
 
 def _alone() -> None:
@@ -34,7 +35,7 @@ class World:
     clock: Clock
     new_id: NewId
     sleep: Sleep
-    # Called right before what goes out to AWS or Slack: raises StoreError where another replica took over from this one.
+    # Called right before anything goes out to AWS or Slack: raises StoreError where another replica took over.
     sure: Callable[[], None] = _alone
     own_roles: tuple[str, ...] = ()
     workspace: str = ""
@@ -43,6 +44,8 @@ class World:
     homes: dict[UserId, tuple[datetime, int, str]] = field(default_factory=dict)  # who looks at which page of App Home
     ranks: dict[CaseId, tuple[int, int, str]] = field(default_factory=dict)  # see `overview`
     counts: dict[CaseId, tuple[Digest, Counts]] = field(default_factory=dict)  # see `post.card`
+    # Of waiting cases, by revision: who proposed, and who approved (`overview`).
+    asked: dict[CaseId, tuple[int, UserId, frozenset[UserId]]] = field(default_factory=dict)
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # a card was drawn anew, so App Homes are behind
     wake: asyncio.Event = field(default_factory=asyncio.Event)  # something waits in the outbox
 
@@ -55,11 +58,14 @@ class World:
             tag=self.settings.refine_protected_tag,
         )
 
-    def trim_settings(self, *, mode: str = "", keep_by_hand: tuple[str, ...] = (), quotas: Quotas) -> TrimSettings:
+    def trim_settings(
+        self, *, mode: str = "", window_days: int = 0, keep_by_hand: tuple[str, ...] = (), quotas: Quotas
+    ) -> TrimSettings:
+        """Return what the engine is told: of the settings, where it is not asked for otherwise."""
         s = self.settings
         return TrimSettings(
             mode=type(s.refine_mode)(mode) if mode else s.refine_mode,
-            window_days=s.refine_window_days,
+            window_days=window_days or s.refine_window_days,
             keep=s.refine_keep,
             keep_by_hand=keep_by_hand,
             max_report_age_hours=s.refine_max_report_age_hours,
@@ -131,15 +137,32 @@ class World:
         unread = self.unread
         try:
             may(person, button, case, team)
-        except NotAllowedError:
+        except NotAllowedError as error:
             fit = not (person.deleted or person.bot or person.guest or person.stranger)
             if unread and fit and person.id not in team.approvers:
                 raise NotAllowedError(
                     f"{unread} So nobody may do this now but approvers who are named one by one.",
                     "Try again in a minute; `refine doctor` tells more.",
                 ) from None
+            if fit and person.team in {"", team.workspace}:
+                raise NotAllowedError(error.sentence, await self._whom_to_ask(case, button, error.next_step)) from None
             raise
         return person, team
+
+    async def _whom_to_ask(self, case: Case, button: Button, otherwise: str) -> str:
+        """Name those who may do what somebody else may not."""
+        team = await self.team_to_show()
+        able = set(team.approvers)
+        if button is Button.APPROVE:
+            able -= {a.by for a in case.approvals}
+            if team.four_eyes and case.proposal is not None:
+                able.discard(case.proposal.proposed_by)
+        named = [f"<@{u}>" for u in sorted(able)]
+        if not named:
+            return otherwise
+        if len(named) > NAMED:
+            named = [*named[:NAMED], f"{len(named) - NAMED} more"]
+        return f"Ask {', '.join(named[:-1])} or {named[-1]}." if len(named) > 1 else f"Ask {named[0]}."
 
     def poke(self) -> None:
         """Wake all who wait for the outbox. Who took `wake` before looking there misses nothing."""

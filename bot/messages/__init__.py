@@ -12,7 +12,16 @@ from bot.messages.lists import (
     weekly_digest,
 )
 from bot.messages.manifest import manifest
-from bot.messages.outcomes import applied, expired, notice, outcome, reminder, rolled_back, second
+from bot.messages.outcomes import (
+    applied,
+    aside_line,
+    expired,
+    notice,
+    outcome,
+    reminder,
+    rolled_back,
+    second,
+)
 from bot.messages.pictures import Drawing, Picture, Removed, Services
 from bot.messages.proposals import approved_line, declined_line, proposal, proposal_files
 from bot.messages.reviews import review, review_files, review_picture, review_service
@@ -28,6 +37,7 @@ __all__ = [
     "Services",
     "applied",
     "approved_line",
+    "aside_line",
     "burst_summary",
     "card",
     "declined_line",

@@ -231,7 +231,19 @@ _DONE = {
     "step_undone": "took a step back",
     "finished": "finished writing",
 }
-_DETAILS = ("reason", "until", "kind", "policy", "version", "proposal", "change", "error", "outcome", "give_back")
+_DETAILS = (
+    "reason",
+    "until",
+    "owner",
+    "kind",
+    "policy",
+    "version",
+    "proposal",
+    "change",
+    "error",
+    "outcome",
+    "give_back",
+)
 
 
 def history(entries: Sequence[AuditEntry], case: Case) -> Payload:
@@ -261,19 +273,8 @@ def _entry(entry: AuditEntry) -> Mrk:
     )
 
 
-COMMANDS = (
-    ("/refine ApplicationRole", "Read what a role used, and propose a trimmed policy. Also an ARN, or account/name."),
-    ("/refine list [NAME]", "List the cases, or those whose role has NAME in its name."),
-    ("/refine status", "Say how many cases are where, and whether changes may be written."),
-    ("/refine history ROLE", "Say who did what to a role, and when."),
-    ("/refine pause", "Stop every write. Approvers only."),
-    ("/refine resume", "Allow writes again. Approvers only."),
-    ("/refine help", "Show this."),
-)
-
-
-def help_text(commands: Sequence[tuple[str, str]] = COMMANDS) -> Payload:
-    """Draw what `/refine` understands, and what Refine does and never does."""
+def help_text(commands: Sequence[tuple[str, str]]) -> Payload:
+    """Draw what `/refine` understands, a row of what to type and what comes of it, and what Refine never does."""
     return render(
         "help", commands=[mrk("{}\n{}", code(c), about) for c, about in commands], text=mrk("What /refine understands")
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from bot import rules
 from bot.messages import cards, parts, sums, words
 from bot.messages.render import Payload, render
-from bot.messages.text import Mrk, code, cut, escape, line, many, mention, mrk, shown, when
+from bot.messages.text import Mrk, code, cut, escape, line, listed, many, mention, mrk, shown, when
 from bot.model import Case, CaseState, Checked, Step
 from bot.rules import Button, Team
 
@@ -132,6 +132,39 @@ def expired(case: Case) -> Payload:
         "⚪",
         mrk("The proposal for {} expired: it was not approved in time. Nothing was changed.", code(case.role_name)),
     )
+
+
+def aside_line(case: Case, name: str, args: Mapping[str, str]) -> Payload:
+    """Say in the thread that somebody put the case aside ("snooze", "accept"), took it up again ("reopen"), or that
+    its time is over ("back"), as it was then: `args` has who, until when, why, and who answers for it.
+    """
+    by, role, reason = mention(args.get("by", "")), code(case.role_name), args.get("reason", "")
+    until = when(datetime.fromisoformat(args["until"])) if args.get("until") else Mrk("then")
+    owner = args.get("owner", "")
+    answers = mrk(" {} answers for it.", mention(owner)) if owner else Mrk("")
+    match name:
+        case "snooze":
+            said = mrk("{} snoozed {} until {}.", by, role, until)
+            foot = mrk("{} Nothing is changed at AWS, and a new way in ends the snooze.", _stay(case))
+            return happened("⚪", said, reason, foot)
+        case "accept":
+            said = mrk("{} accepted until {} that {} is open to the outside.{}", by, until, role, answers)
+            foot = mrk("The role keeps its permissions, and a new way in ends the acceptance.")
+            return happened("⚪", said, reason, foot)
+        case "reopen":
+            return happened("🔴", mrk("{} re-opened {}: it needs a decision.", by, role))
+        case _:
+            was = "accepted" if args.get("was") == CaseState.ACCEPTED else "snoozed"
+            people = listed([by, mention(owner)] if owner and owner != args.get("by") else [by])
+            said = mrk("{} is back and needs a decision. {} {}, who {} it:", role, args.get("why", ""), people, was)
+            return happened("🔴", said, reason)
+
+
+def _stay(case: Case) -> Mrk:
+    if not case.findings:
+        return Mrk("")
+    count = len(case.findings)
+    return mrk("Its {} {} active in Access Analyzer.", many(count, "finding"), "stays" if count == 1 else "stay")
 
 
 def reminder(case: Case, now: datetime, *, team: Team | None = None) -> Payload:

@@ -12,7 +12,7 @@ from bot.model import Case
 from bot.rules import Button
 
 DANGER = frozenset({Button.ROLL_BACK})
-_CELL = 8  # the word "raw_text", which Slack may count too
+CELL = 8  # the word "raw_text", which Slack may count too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ def rows_within(rows: Sequence[Sequence[str]], most: int, characters: int) -> li
     kept: list[list[str]] = []
     for row in rows[:most]:
         cells = [cut(line(cell), 100) for cell in row]
-        characters -= sum(len(cell) + _CELL for cell in cells)
+        characters -= sum(len(cell) + CELL for cell in cells)
         if characters < 0:
             break
         kept.append(cells)

@@ -47,21 +47,22 @@ class _Proposal:
     became: Mrk
     approval: Mrk
     reason: str
+    adjusted: str
     foot: Mrk
     offered: list[parts.Press]
 
 
-def proposal(case: Case, now: datetime, *, latest: bool = True, team: Team | None = None) -> Payload:
+def proposal(case: Case, now: datetime, *, newer: Proposal | None = None, team: Team | None = None) -> Payload:
     """Draw the case's proposal: what goes, what stays and why, the diffs, the proof; with buttons while it waits.
 
-    `latest` is false where the case has a newer proposal than the one shown: it then says so, without buttons. `team`
-    says who may approve.
+    `newer` is the case's latest proposal where that is another than the one shown: it then says so, without buttons.
+    `team` says who may approve.
     """
     made = case.proposal
     if made is None:
         return happened("⚪", mrk("There is no proposal for {}.", code(case.role_name)))
-    waiting = latest and case.state is CaseState.WAITING and not (case.until and now >= case.until)
-    headline = sums.headline(made.trim, case.role_name)
+    waiting = newer is None and case.state is CaseState.WAITING and not (case.until and now >= case.until)
+    headline = sums.headline(made.trim, case.role_name, made.settings.window_days)
     documents = sums.documents(made)
     steps = plan(made)
     return render(
@@ -69,12 +70,13 @@ def proposal(case: Case, now: datetime, *, latest: bool = True, team: Team | Non
         _Proposal(
             headline=headline,
             text=mrk(
-                "{} in account {}: {} → {} actions, proposed by {}.",
+                "{} in account {}: {} → {} actions, proposed by {}.{}",
                 headline,
                 code(case.account),
                 made.trim.granted,
                 made.trim.kept,
                 mention(made.proposed_by),
+                Mrk("") if waiting else mrk(" {}", became(case, newer)),
             ),
             summary=summary(made),
             looks=looks(made),
@@ -85,9 +87,10 @@ def proposal(case: Case, now: datetime, *, latest: bool = True, team: Team | Non
             kept_unseen=kept_unseen(made),
             proof=proof(made),
             origin=origin(made),
-            became=Mrk("") if waiting else became(case, latest=latest),
+            became=Mrk("") if waiting else became(case, newer),
             approval=cards.approval(case, team) if waiting else Mrk(""),
-            reason=case.reason if case.state is CaseState.DECLINED and latest else "",
+            reason=_why(case, newer),
+            adjusted=made.reason,
             foot=mrk(
                 "Proposal {}, digest {}{}.",
                 code(made.id),
@@ -127,7 +130,8 @@ def summary(made: Proposal) -> list[Mrk]:
 def origin(made: Proposal) -> Mrk:
     """Say whose proposal it is, and what it was made of."""
     return mrk(
-        "Proposed by {}, {}, from the last accessed report of {}.",
+        "{} by {}, {}, from the last accessed report of {}.",
+        "Adjusted" if made.reason else "Proposed",
         mention(made.proposed_by),
         when(made.proposed_at),
         when(made.evidence.made_at),
@@ -245,14 +249,30 @@ def _about(document: sums.Document, steps: Sequence[Step]) -> Mrk:
     return mrk("{}, {}: {}.", code(policy.name), words.KINDS[policy.kind], how)
 
 
-def became(case: Case, *, latest: bool) -> Mrk:
+def _why(case: Case, newer: Proposal | None) -> str:
+    """Return the reason given for what became of it."""
+    if newer is not None:
+        return newer.reason if newer.supersedes == (case.proposal and case.proposal.id) else ""
+    return case.reason if case.state is CaseState.DECLINED else ""
+
+
+def became(case: Case, newer: Proposal | None) -> Mrk:
     """Say what became of a proposal that waits no longer."""
     by, at = mention(case.asked_by), when(case.updated_at)
     approved = words.approved_by(case)
-    if not latest and len(case.approvals) >= max(1, case.approvals_needed):
+    if newer is not None and len(case.approvals) >= max(1, case.approvals_needed):
         return mrk("⚪ Approved by {}. A newer proposal in this thread has followed it.", approved)
-    if not latest:
-        return mrk("⚪ Replaced by a newer proposal in this thread.")
+    if newer is not None:
+        void = mrk(" The approval by {} does not count for that one.", approved) if approved else Mrk("")
+        return mrk(
+            "⚪ *Replaced* by {}, {}: the proposal that keeps {} of {} is below in this thread. This one can no longer "
+            "be approved.{}",
+            mention(newer.proposed_by),
+            when(newer.proposed_at),
+            newer.trim.kept,
+            many(newer.trim.granted, "action"),
+            void,
+        )
     match case.state:
         case CaseState.WAITING:
             return mrk("⚪ Expired {}: it can no longer be approved.", when(case.until) if case.until else at)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bot import rules
@@ -21,7 +21,7 @@ File = tuple[str, bytes, str]
 _ROWS = 20  # services in the message's table; the pickers and the file have them all
 _USED = 10  # actions used that the message names
 _PICKS = 100  # options that a select may have
-_VALUE = 140  # characters of a namespace in one's value, which may have 150
+_VALUE = 120  # characters of a namespace in one's value, which may have 150
 # A proposal can start from here: nothing is in force that it would pass over.
 _CAN_PROPOSE = rules.IDLE - {
     CaseState.WATCHING,
@@ -77,7 +77,7 @@ def review(
             picks=picks[:_PICKS],
             picks_of=len(picks),
             shows=_shows(
-                _ALL,
+                _Pick(),
                 {
                     "tracked": counts.used + counts.unused,
                     "used": counts.used,
@@ -259,21 +259,60 @@ class _Opened:
     role: str
     said: list[Mrk]
     rows: list[list[str]]
-    rows_of: int
+    shown: Mrk
     pick_block: str
+    picks: list[parts.Option]
+    picked: parts.Option
+    picks_of: int
     shows: list[parts.Option]
     chosen: parts.Option
+    orders: list[parts.Option]
+    order: parts.Option
+    turns: list[parts.Press]
     text: Mrk
+
+
+ORDERS = {
+    "latest": "Last accessed first",
+    "never": "Not accessed first",
+    "name": "By name",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pick:
+    """What of the report is open: written into every control's value, so that each keeps what the others chose."""
+
+    namespace: str = _ALL
+    show: str = ""
+    order: str = "latest"
+    page: int = 0
+
+    @classmethod
+    def read(cls, value: str) -> _Pick:
+        """Read `namespace[|show[|order[|page]]]`; what is not known is as if it were not there."""
+        namespace, show, order, page = (value.split("|") + [""] * 4)[:4]
+        return cls(
+            namespace=namespace,
+            show=show if show in SHOWS else "",
+            order=order if order in ORDERS else "latest",
+            page=int(page) if page.isascii() and page.isdecimal() and len(page) < 5 else 0,
+        )
+
+    def value(self) -> str:
+        return f"{self.namespace}|{self.show}|{self.order}|{self.page}"
 
 
 def review_service(case: Case, pick: str, trim: Trim | None = None) -> Payload:
     """Draw one service of the report with its actions, for the person who picked it.
 
-    `pick` is the picker's value: a namespace, or `*` for all, and after a bar which actions to show (a key of SHOWS).
+    `pick` is the picker's value: a namespace, or `*` for all, then which actions to show (a key of SHOWS), their order
+    (a key of ORDERS) and the page, with bars between them; what is left out is chosen here.
     `trim` holds the verdicts on the case's evidence; without it the proposal's are taken where they fit, and else what
     IAM reported stands alone.
     """
-    namespace, _, show = pick.partition("|")
+    asked = _Pick.read(pick)
+    namespace = asked.namespace
     evidence = case.evidence
     services = [s for s in evidence.services if namespace in {_ALL, s.namespace}] if evidence else []
     if not services:
@@ -281,8 +320,8 @@ def review_service(case: Case, pick: str, trim: Trim | None = None) -> Payload:
     every = _lines_of(services, _verdicts(case, trim), whole=namespace == _ALL)
     counts = {kind: sum(each.kind == kind for each in every) for kind in _KINDS}
     counts |= {"tracked": counts["used"] + counts["unused"], "all": len(every)}
-    if show not in SHOWS:
-        show = "tracked" if counts["tracked"] else "all"
+    show = asked.show or ("tracked" if counts["tracked"] else "all")
+    asked = replace(asked, show=show)
     kept = [each for each in every if show in {each.kind, "all"} or (show == "tracked" and each.kind in _KINDS[:2])]
     said = [_seen(services[0])] if namespace != _ALL else [_report_of(case)]
     if namespace != _ALL and services[0].entity:
@@ -293,7 +332,17 @@ def review_service(case: Case, pick: str, trim: Trim | None = None) -> Payload:
         )
     else:
         said.append(mrk("IAM tracks none of its actions: which of them were used is not known."))
-    shows = _shows(namespace, counts)
+    kept.sort(key=_BY[asked.order])
+    shows = _shows(asked, counts)
+    orders = [
+        parts.Option(label=label, value=replace(asked, order=key, page=0).value()) for key, label in ORDERS.items()
+    ]
+    picks, picks_of = _services_of(evidence.services if evidence else (), asked)
+    # The picker's options count, too, for the room that a message has.
+    room = 8_300 - sum(len(o.label) + len(o.about) + 2 * parts.CELL for o in picks)
+    pages = _pages([each.row() for each in kept], room)
+    page = min(asked.page, len(pages) - 1)
+    first = sum(len(p) for p in pages[:page]) + 1
     title = "All services" if namespace == _ALL else f"{services[0].name or namespace} ({namespace})"
     return render(
         "review_service",
@@ -301,11 +350,36 @@ def review_service(case: Case, pick: str, trim: Trim | None = None) -> Payload:
             title=title,
             role=case.role_name,
             said=said,
-            rows=parts.rows_within([each.row() for each in kept], _PICKS - 1, 8_300),
-            rows_of=len(kept),
-            pick_block=f"review:{case.id}",
+            rows=pages[page],
+            shown=mrk(
+                "{} to {} of {} shown; the whole report is the CSV file in this thread.",
+                first,
+                first + len(pages[page]) - 1,
+                many(len(kept), "action"),
+            )
+            if len(pages) > 1
+            else Mrk(""),
+            pick_block=cut(f"review:{case.id}:{replace(asked, page=page).value()}", 255),
+            picks=picks,
+            picked=next((o for o in picks if o.value.partition("|")[0] == namespace), picks[0]),
+            picks_of=picks_of,
             shows=shows,
-            chosen=next(o for o in shows if o.value.endswith(f"|{show}")),
+            chosen=next(o for o in shows if o.value.split("|")[1] == show),
+            orders=orders,
+            order=next(o for o in orders if o.value.split("|")[2] == asked.order),
+            turns=[
+                parts.Press(
+                    action_id=action_id,
+                    value=replace(asked, page=to).value(),
+                    label=label,
+                    about=f"{label} of the actions",
+                )
+                for action_id, to, label in (
+                    ("review:back", page - 1, "Previous page"),
+                    ("review:on", page + 1, "Next page"),
+                )
+                if 0 <= to < len(pages)
+            ],
             text=mrk("{} in the report of {}: {}", code(title), code(case.role_name), said[0]),
         ),
     )
@@ -322,16 +396,40 @@ def _report_of(case: Case) -> Mrk:
     return mrk("Last accessed report of {}.", when(case.evidence.made_at)) if case.evidence else Mrk("")
 
 
-def _shows(namespace: str, counts: Mapping[str, int]) -> list[parts.Option]:
+def _shows(asked: _Pick, counts: Mapping[str, int]) -> list[parts.Option]:
     """Return the choices of the filter, each with how many actions it shows."""
     return [
-        parts.Option(label=label, value=f"{namespace}|{key}", about=many(counts[key], "action"))
+        parts.Option(label=label, value=replace(asked, show=key, page=0).value(), about=many(counts[key], "action"))
         for key, (label, _) in SHOWS.items()
     ]
 
 
+def _services_of(services: Sequence[ServiceUse], asked: _Pick) -> tuple[list[parts.Option], int]:
+    """Return the services to open next, the one that is open among them, and how many there are."""
+    names = sorted({s.namespace for s in services if len(s.namespace) <= _VALUE})
+    near = sorted(
+        names[: _PICKS - 1]
+        if asked.namespace in {_ALL, *names[: _PICKS - 1]}
+        else [asked.namespace, *names[: _PICKS - 2]]
+    )
+    every = parts.Option(label="All services", value=replace(asked, namespace=_ALL, show="", page=0).value())
+    return [
+        every,
+        *(parts.Option(label=n, value=replace(asked, namespace=n, show="", page=0).value()) for n in near),
+    ], len({s.namespace for s in services})
+
+
+def _pages(rows: Sequence[Sequence[str]], room: int) -> list[list[list[str]]]:
+    """Return the rows page by page, each as much as one table holds; there is always a first page."""
+    pages: list[list[list[str]]] = []
+    while rows:
+        pages.append(parts.rows_within(rows, _PICKS - 1, room))
+        rows = rows[len(pages[-1]) :]
+    return pages or [[]]
+
+
 def _lines_of(services: Sequence[ServiceUse], verdicts: dict[str, ActionVerdict], *, whole: bool) -> list[_Line]:
-    """Return every action that IAM tracks or the role is granted, the latest used first, what nobody can tell last."""
+    """Return every action that IAM tracks or the role is granted."""
     found: list[_Line] = []
     seen: set[str] = set()
     for service in services:
@@ -347,10 +445,24 @@ def _lines_of(services: Sequence[ServiceUse], verdicts: dict[str, ActionVerdict]
             found.append(
                 _Line(action=name, at=at, region=region, said=words.VERDICTS[verdict.verdict], kind=_kind(verdict))
             )
-    order = [*_KINDS, ""]
-    return sorted(
-        found, key=lambda each: (-(each.at.timestamp() if each.at else 0.0), order.index(each.kind), each.action)
-    )
+    return found
+
+
+def _latest(each: _Line) -> tuple[float, int, str]:
+    return -(each.at.timestamp() if each.at else 0.0), [*_KINDS, ""].index(each.kind), each.action
+
+
+def _never(each: _Line) -> tuple[float, int, str]:
+    """Known not to be accessed, the longest ago, and what nobody can tell last."""
+    unknown = each.kind not in {"used", "unused"}
+    return (2e10 if unknown else each.at.timestamp() if each.at else 0.0), 0, each.action
+
+
+_BY: dict[str, Callable[[_Line], tuple[float, int, str]]] = {
+    "latest": _latest,
+    "never": _never,
+    "name": lambda each: (0.0, 0, each.action.lower()),
+}
 
 
 def _tracked(name: str, use: ActionUse, verdict: ActionVerdict | None) -> _Line:

@@ -69,13 +69,21 @@ def unseen_kept(trim: Trim) -> tuple[ActionVerdict, ...]:
     return tuple(a for a in trim.actions if a.kept and a.verdict in HIDDEN)
 
 
-def headline(trim: Trim, role: str) -> str:
+def headline(trim: Trim, role: str, window_days: int) -> str:
     """Return what the proposal does, verb first: "unused" only where everything that goes is known to be unused."""
     gone = [a for a in trim.actions if not a.kept]
     if not gone:
         return f"Tidy the policies of {role}"
-    known = all(a.verdict in NOT_USED for a in gone)
-    return f"Remove {many(len(gone), 'unused action' if known else 'action')} from {role}"
+    counts = Counts.of(gone)
+    window = f"not used in {many(window_days, 'day')}"
+    if counts.unused == counts.granted:
+        return f"Remove {many(len(gone), 'unused action')} from {role} ({window})"
+    said = [
+        f"{counts.unused:,} {window}" if counts.unused else "",
+        f"{counts.hidden:,} whose use cannot be known" if counts.hidden else "",
+        f"{counts.no_call:,} without a call of their own" if counts.no_call else "",
+    ]
+    return f"Remove {many(len(gone), 'action')} from {role} ({', '.join(s for s in said if s)})"
 
 
 # -------------------- documents

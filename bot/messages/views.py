@@ -33,8 +33,9 @@ def modal(
     page: int = 0,
     search: str = "",
     state: Mapping[str, Any] | None = None,
+    by: str = "",
 ) -> Payload:
-    """Draw the modal that a button opens; `state` is the view's `state.values`, so that nothing typed is lost.
+    """Draw the modal that a button opens for `by`; `state` is the view's `state.values`, so that nothing typed is lost.
 
     Raises:
         ValueError: the button opens no modal.
@@ -46,7 +47,7 @@ def modal(
         case Button.SNOOZE:
             return _snooze(case, now, given)
         case Button.ACCEPT:
-            return _accept(case, now, given)
+            return _accept(case, now, given, by)
         case Button.ROLL_BACK:
             return _roll_back(case, given)
         case Button.APPROVE | Button.DECLINE | Button.ADJUST | Button.GIVE_BACK:
@@ -61,7 +62,7 @@ def modal(
         case Button.DECLINE:
             return _decline(case, made, given)
         case Button.ADJUST:
-            return _adjust(case, made, page, search, given)
+            return _adjust(case, made, now, page, search, given)
         case _:
             return _give_back(case, made, page, search, given)
 
@@ -86,6 +87,9 @@ class _Given:
         option = (self._at(block, action) or {}).get("selected_option")
         return str(option.get("value", default)) if isinstance(option, Mapping) else default
 
+    def person(self, block: str, action: str, default: str) -> str:
+        return str((self._at(block, action) or {}).get("selected_user") or default)
+
     def choices(self, block: str, action: str, default: Iterable[str]) -> tuple[str, ...]:
         at = self._at(block, action)
         if at is None:
@@ -108,9 +112,10 @@ def _approve(case: Case, made: Proposal, given: _Given) -> Payload:
     return render(
         "modal_approve",
         **_frame(case, Button.APPROVE),
-        headline=sums.headline(made.trim, case.role_name),
+        headline=sums.headline(made.trim, case.role_name, made.settings.window_days),
         summary=proposals.summary(made),
         origin=proposals.origin(made),
+        adjusted=made.reason,
         looks=proposals.looks(made),
         warnings=proposals.warnings(made, most=20, room=2_800, rest="`refine trim` has them all"),
         removed=proposals.removed(made, services=_GROUPS_SHOWN, names=_NAMES_SHOWN, room=60_000),
@@ -127,7 +132,7 @@ def _decline(case: Case, made: Proposal, given: _Given) -> Payload:
     return render(
         "modal_decline",
         **_frame(case, Button.DECLINE),
-        headline=sums.headline(made.trim, case.role_name),
+        headline=sums.headline(made.trim, case.role_name, made.settings.window_days),
         reason=given.text("reason", "text"),
     )
 
@@ -204,7 +209,7 @@ def _turn(label: str, page: int) -> parts.Press:
     return parts.Press(action_id="modal:page", value=str(page), label=label, about=f"{label} of the actions")
 
 
-def _adjust(case: Case, made: Proposal, page: int, search: str, given: _Given) -> Payload:
+def _adjust(case: Case, made: Proposal, now: datetime, page: int, search: str, given: _Given) -> Payload:
     by_hand = {k.lower() for k in made.settings.keep_by_hand}
     actions = [
         (a.action, words.VERDICTS[a.verdict]) for a in made.trim.actions if not a.kept or a.action.lower() in by_hand
@@ -212,6 +217,8 @@ def _adjust(case: Case, made: Proposal, page: int, search: str, given: _Given) -
     exact = {name.lower(): name for name, _ in actions}
     kept = [exact[k] for k in sorted(by_hand) if k in exact]
     patterns = "\n".join(k for k in made.settings.keep_by_hand if k.lower() not in exact)
+    windows = _windows(made, now)
+    window = given.choice("window", "pick", str(made.settings.window_days))
     return render(
         "modal_adjust",
         **_frame(case, Button.ADJUST),
@@ -219,8 +226,47 @@ def _adjust(case: Case, made: Proposal, page: int, search: str, given: _Given) -
         mode=next(m for m in MODES if m.value == given.choice("mode", "pick", made.settings.mode.value)),
         patterns=cut(given.text("keep", "patterns", patterns), 3000),
         picker=_picker(actions, given.choices("actions", "pick", kept), page, search),
-        window=made.settings.window_days,
+        headline=sums.headline(made.trim, case.role_name, made.settings.window_days),
+        windows=windows,
+        window=next(w for w in windows if w.value == window),
+        reaches=_reaches(made, now),
+        approved=words.approved_by(case),
+        reason=given.text("reason", "text"),
     )
+
+
+WINDOWS: Final = (30, 60, 90, 180, 365, 400)  # days; IAM looks back 400 at most
+
+
+def _windows(made: Proposal, now: datetime) -> list[parts.Option]:
+    """Return the windows to pick from, the proposal's own among them, each with the day that it begins."""
+    reach, _ = _reach(made, now)
+    days = sorted({*WINDOWS, made.settings.window_days})
+    return [
+        parts.Option(
+            label=many(d, "day"),
+            value=str(d),
+            about=f"Since {now - timedelta(days=d):%Y-%m-%d}"
+            + (f"; nothing is known from before {now - timedelta(days=reach):%Y-%m-%d}" if d > reach else ""),
+        )
+        for d in days
+    ]
+
+
+def _reach(made: Proposal, now: datetime) -> tuple[int, str]:
+    """Return how many days back the report can tell, and what keeps it from telling more."""
+    evidence = made.evidence
+    days, why = evidence.tracking_days, f"IAM's tracking goes back {many(evidence.tracking_days, 'day')}"
+    if evidence.role_created_at is not None and (age := (now - evidence.role_created_at).days) < days:
+        return age, f"The role is {many(age, 'day')} old"
+    return days, why
+
+
+def _reaches(made: Proposal, now: datetime) -> Mrk:
+    days, why = _reach(made, now)
+    if days >= WINDOWS[-1]:
+        return mrk("IAM looks back {} days at most.", days)
+    return mrk("{}: a longer window tells nothing more, and the proposal warns of it.", why)
 
 
 MODES: Final = (
@@ -283,18 +329,21 @@ def _snooze(case: Case, now: datetime, given: _Given) -> Payload:
         "modal_snooze",
         **_frame(case, Button.SNOOZE),
         door=door.lines_of(door.ways(case)),
+        hides=_snoozes(case),
         days_=options,
         chosen=_pick_days(options, given, "7"),
+        reason=given.text("reason", "text"),
     )
 
 
-def _accept(case: Case, now: datetime, given: _Given) -> Payload:
+def _accept(case: Case, now: datetime, given: _Given, by: str) -> Payload:
     options = _days(now, "Ends")
     return render(
         "modal_accept",
         **_frame(case, Button.ACCEPT),
         door=door.lines_of(door.ways(case)),
-        owner=cards.owner(case.role),
+        tagged=cards.owner(case.role),
+        owner=given.person("owner", "pick", by),
         hides=_hides(case),
         days_=options,
         chosen=_pick_days(options, given, "30"),
@@ -304,17 +353,39 @@ def _accept(case: Case, now: datetime, given: _Given) -> Payload:
 
 def _hides(case: Case) -> list[Mrk]:
     """Say what an acceptance hides until it ends."""
-    said = [mrk("• Its card asks nobody any more, and it counts as put aside in App Home and in the digest.")]
+    said = [_QUIET]
     if case.findings:
-        regions = sorted({f.region for f in case.findings})
+        one = len(case.findings) == 1
         said.append(
             mrk(
-                "• Its {} in {} {} to Access Analyzer's archive, and nobody sees {} among the active ones there.",
-                many(len(case.findings), "finding"),
-                some([code(r) for r in regions], 5),
-                *(("goes", "it") if len(case.findings) == 1 else ("go", "them")),
+                "• {} {} to Access Analyzer's archive: nobody sees {} among the active ones there.",
+                _findings(case),
+                *(("goes", "it") if one else ("go", "them")),
             )
         )
+    return said
+
+
+_QUIET: Final = mrk("• The card asks nobody any more, and the case counts as put aside in App Home and in the digest.")
+
+
+def _findings(case: Case) -> Mrk:
+    """Name the case's findings by number and Region: "Its 2 findings in 2 Regions (…)"."""
+    regions = sorted({f.region for f in case.findings})
+    named = some([code(r) for r in regions], 5)
+    where = mrk("{} Regions ({})", len(regions), named) if len(regions) > 1 else named
+    return mrk("Its {} in {}", many(len(case.findings), "finding"), where)
+
+
+def _snoozes(case: Case) -> list[Mrk]:
+    """Say what a snooze hides until it ends, and what it does not."""
+    said = [_QUIET]
+    if case.findings:
+        stays = "stays" if len(case.findings) == 1 else "stay"
+        said.append(
+            mrk("• {} {} active in Access Analyzer, and anybody who looks there sees that.", _findings(case), stays)
+        )
+    said.append(mrk("• Nothing is changed in AWS: who can get in still can, and the role keeps its permissions."))
     return said
 
 

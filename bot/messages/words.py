@@ -123,7 +123,8 @@ def _sentence(case: Case) -> Mrk:
             if todo.get("do") == "review":
                 return mrk("*Working.* Reading the last accessed report for {}, since {}.", by, at)
             mode = mrk(" in {} mode", str(todo["mode"])) if todo.get("mode") else Mrk("")
-            return mrk("*Working.* Making a proposal{} for {}, since {}.", mode, by, at)
+            over = mrk(" over {}", many(window, "day")) if isinstance(window := todo.get("window"), int) else Mrk("")
+            return mrk("*Working.* Making a proposal{}{} for {}, since {}.", mode, over, by, at)
         case _S.CANNOT_TELL:
             return mrk("*Cannot tell*, {}. Without complete evidence nothing is called unused.", at)
         case _S.NOTHING:
@@ -149,9 +150,11 @@ def _sentence(case: Case) -> Mrk:
         case _S.EXPIRED:
             return mrk("*Expired*, {}. The proposal was not approved in time. Nothing was changed.", at)
         case _S.SNOOZED:
-            return mrk("*Snoozed* by {} until {}. The role stays as it is.", by, until)
+            return mrk("*Snoozed* by {} until {}. The role stays as it is{}.", by, until, _active(case))
         case _S.ACCEPTED:
-            return mrk("*Accepted* by {} until {}. The role stays as it is{}.", by, until, _shelved(case))
+            owner = str(task(case).get("owner") or "")
+            answers = mrk(" {} answers for it.", mention(owner)) if owner else Mrk("")
+            return mrk("*Accepted* by {} until {}.{} The role stays as it is{}.", by, until, answers, _shelved(case))
         case _S.RESOLVED:
             return mrk("*Resolved at AWS*, seen {}. Access Analyzer ended its findings, which closes the case.", at)
 
@@ -192,6 +195,12 @@ def _progress(case: Case, kind: str) -> Mrk:
     if case.steps_done >= steps:
         return mrk("{} done; reading back.", many(steps, "step"))
     return mrk("Step {} of {}.", case.steps_done + 1, steps)
+
+
+def _active(case: Case) -> str:
+    """Say that a snooze leaves a case's findings alone."""
+    every = len(case.findings)
+    return f", and its {many(every, 'finding')} {'stays' if every == 1 else 'stay'} active at AWS" if every else ""
 
 
 def _shelved(case: Case) -> str:

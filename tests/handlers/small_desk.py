@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,11 +72,14 @@ class SmallDesk:
         revision: int | None,
         by: UserId,
         mode: str = "",
+        window: int = 0,
         keep_by_hand: tuple[str, ...] = (),
+        reason: str = "",
         button: Button = Button.PROPOSE,
     ) -> None:
         state = f"proposing/{button}"
-        await self._move("propose", case_id, revision, by, state, mode=mode, keep=keep_by_hand)
+        more = {"window": window, "reason": reason} if window or reason else {}
+        await self._move("propose", case_id, revision, by, state, mode=mode, keep=keep_by_hand, **more)
 
     async def retry(self, case_id: CaseId, revision: int | None, by: UserId) -> None:
         await self.propose(case_id, revision, by, button=Button.RETRY)
@@ -95,11 +98,13 @@ class SmallDesk:
     async def give_back(self, case_id: CaseId, revision: int | None, by: UserId, actions: tuple[str, ...]) -> None:
         await self._move("give_back", case_id, revision, by, "giving back", actions=actions)
 
-    async def snooze(self, case_id: CaseId, revision: int | None, by: UserId, days: int) -> None:
-        await self._move("snooze", case_id, revision, by, "snoozed", days=days)
+    async def snooze(self, case_id: CaseId, revision: int | None, by: UserId, reason: str, days: int) -> None:
+        await self._move("snooze", case_id, revision, by, "snoozed", reason=reason, days=days)
 
-    async def accept(self, case_id: CaseId, revision: int | None, by: UserId, reason: str, days: int) -> None:
-        await self._move("accept", case_id, revision, by, "accepted", reason=reason, days=days)
+    async def accept(
+        self, case_id: CaseId, revision: int | None, by: UserId, reason: str, days: int, owner: str = ""
+    ) -> None:
+        await self._move("accept", case_id, revision, by, "accepted", reason=reason, days=days, owner=owner)
 
     async def reopen(self, case_id: CaseId, revision: int | None, by: UserId) -> None:
         await self._move("reopen", case_id, revision, by, "new again")
@@ -171,11 +176,17 @@ class SmallDesk:
         }
 
     async def modal(
-        self, case_id: CaseId, button: Button, page: int = 0, search: str = "", state: Mapping[str, Any] | None = None
+        self,
+        case_id: CaseId,
+        button: Button,
+        page: int = 0,
+        search: str = "",
+        state: Mapping[str, Any] | None = None,
+        by: str = "",
     ) -> Json:
         await self._enter("modal")
         row = self._row(case_id)
-        blocks = [section(f"{button} {case_id}?"), *self._inputs(button, page, search, state or {})]
+        blocks = [section(f"{button} {case_id}?"), *self._inputs(button, page, search, state or {}, by)]
         view = {
             "type": "modal",
             "callback_id": f"case:{button}",
@@ -186,19 +197,22 @@ class SmallDesk:
         }
         return view if button is Button.NARROW else {**view, "submit": plain("Send")}
 
-    def _inputs(self, button: Button, page: int, search: str, state: Mapping[str, Any]) -> list[Json]:
+    def _inputs(self, button: Button, page: int, search: str, state: Mapping[str, Any], by: str) -> list[Json]:
         reason = put("reason", {"type": "plain_text_input", "action_id": "text"}, optional=button is not Button.ACCEPT)
         days = put("days", chooser("static_select", [str(n) for n in (7, 14, 30, 90)]))
         match button:
             case Button.APPROVE | Button.DECLINE | Button.ROLL_BACK:
                 return [reason]
             case Button.ACCEPT:
-                return [{**reason, "optional": True}, {**days, "optional": True}]
+                owner = put("owner", {"type": "users_select", "action_id": "pick", "initial_user": by})
+                return [{**reason, "optional": True}, {**days, "optional": True}, owner]
             case Button.SNOOZE:
-                return [days]
+                return [{**reason, "optional": True}, days]
             case Button.ADJUST:
                 keep = {"type": "plain_text_input", "action_id": "patterns", "multiline": True}
                 return [
+                    {**reason, "optional": True},
+                    put("window", chooser("static_select", ["30", "90", "401"])),
                     put("mode", chooser("radio_buttons", ["safe", "strict"])),
                     put("keep", keep, optional=True),
                     *listed(page, search, state),
@@ -213,7 +227,8 @@ class SmallDesk:
 
     async def service(self, case_id: CaseId, namespace: str) -> Answer:
         await self._enter("service")
-        return Answer(text=f"{namespace} of {self._row(case_id).id}")
+        text = f"{namespace} of {self._row(case_id).id}"
+        return Answer(text=text, blocks=[section(text), *(await self.review(case_id))["blocks"][:1]])
 
     async def home(self, by: UserId, page: int = 0, filter: str = "") -> Json:  # noqa: A002  # the Desk's word
         await self._enter("home", by)
@@ -244,9 +259,9 @@ class SmallDesk:
         await self._enter("history")
         return Answer(text=f"History of {query}")
 
-    async def help(self) -> Answer:
+    async def help(self, rows: Sequence[tuple[str, str]]) -> Answer:
         await self._enter("help")
-        return Answer(text="What /refine understands")
+        return Answer(text=f"What /refine understands: {', '.join(usage for usage, _ in rows)}")
 
 
 # -------------------- blocks

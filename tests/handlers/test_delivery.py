@@ -258,14 +258,6 @@ def _request(body: dict[str, Any]) -> Any:
     return AsyncBoltRequest(mode="socket_mode", body=body)
 
 
-async def test_the_help_that_is_drawn_is_that_of_the_handlers() -> None:
-    text = json.dumps(bot.messages.help_text(), ensure_ascii=False)
-    for row in commands.HELP:
-        assert row.usage in text
-        assert row.what in text
-    assert text.count("`/refine ") == len(commands.HELP)
-
-
 @pytest.mark.parametrize("row", commands.HELP, ids=lambda row: row.usage)
 def test_what_help_says_is_what_the_parser_takes(row: commands.Help) -> None:
     typed = row.usage.removeprefix("/refine").replace("[", "").replace("]", "")

@@ -23,15 +23,24 @@ FILLED: dict[Button, tuple[dict[tuple[str, str], Any], str, Json]] = {
     Button.APPROVE: ({("reason", "text"): "Looks right."}, "approved", {"reason": "Looks right."}),
     Button.DECLINE: ({}, "declined", {"reason": ""}),
     Button.ADJUST: (
-        {("mode", "pick"): "strict", ("keep", "patterns"): "s3:Get*"},
+        {
+            ("reason", "text"): "The yearly restore.",
+            ("window", "pick"): "180",
+            ("mode", "pick"): "strict",
+            ("keep", "patterns"): "s3:Get*",
+        },
         "proposing/adjust",
-        {"mode": "strict", "keep": ("s3:Get*",)},
+        {"mode": "strict", "window": 180, "keep": ("s3:Get*",), "reason": "The yearly restore."},
     ),
-    Button.SNOOZE: ({("days", "pick"): "14"}, "snoozed", {"days": 14}),
+    Button.SNOOZE: (
+        {("reason", "text"): "The vendor is asked.", ("days", "pick"): "14"},
+        "snoozed",
+        {"reason": "The vendor is asked.", "days": 14},
+    ),
     Button.ACCEPT: (
         {("reason", "text"): "Contract 4711.", ("days", "pick"): "90"},
         "accepted",
-        {"reason": "Contract 4711.", "days": 90},
+        {"reason": "Contract 4711.", "days": 90, "owner": "U0ANN"},
     ),
     Button.ROLL_BACK: ({("reason", "text"): "It broke."}, "rolling back", {"reason": "It broke."}),
     Button.GIVE_BACK: (
@@ -54,9 +63,20 @@ class DrawnDesk(SmallDesk):
         return messages.card(self.case, NOW, permits(PARTNER))
 
     async def modal(
-        self, case_id: CaseId, button: Button, page: int = 0, search: str = "", state: Mapping[str, Any] | None = None
+        self,
+        case_id: CaseId,
+        button: Button,
+        page: int = 0,
+        search: str = "",
+        state: Mapping[str, Any] | None = None,
+        by: str = "",
     ) -> Json:
-        return messages.modal(self.case, button, now=NOW, page=page, search=search, state=state)
+        return messages.modal(self.case, button, now=NOW, page=page, search=search, state=state, by=by)
+
+    async def service(self, case_id: CaseId, namespace: str) -> Answer:
+        assert self.case.proposal is not None
+        payload = messages.review_service(self.case, namespace, self.case.proposal.trim)
+        return Answer(text=payload["text"], blocks=payload["blocks"])
 
     async def explain(self, case_id: CaseId) -> Answer:
         payload = messages.explain(self.case, 90)
@@ -176,7 +196,21 @@ async def test_a_real_review_opens_a_service_in_its_thread(socket_stage: Stage) 
     root = await stage.card("c0ffee")
     ts = await stage.slack.post(SECURITY, messages.review(case, case.proposal.trim, NOW), root)
     await stage.there.click("U0ANN", ts, "review:service", selected="s3")
-    assert await stage.until(lambda: stage.told("U0ANN")) == ["s3 of c0ffee"]
+    (opened,) = await stage.until(lambda: stage.there.ephemerals("U0ANN"))
+    assert "Amazon S3 (s3)" in opened["text"]
+    for action, selected, says in (
+        ("review:order", "s3|tracked|never|0", "Not accessed first"),
+        ("review:show", "s3|all|never|0", "All actions"),
+        ("review:service", "*||never|0", "All services"),
+    ):
+        await stage.there.click("U0ANN", opened["ts"], action, selected=selected)
+
+        def chosen(action: str = action) -> str:
+            (now,) = stage.there.ephemerals("U0ANN")  # one message, drawn anew
+            (row,) = [b for b in now["blocks"] if b["type"] == "actions"]
+            return next(str(e["initial_option"]["text"]["text"]) for e in row["elements"] if e["action_id"] == action)
+
+        await stage.until(lambda says=says, chosen=chosen: chosen() == says)
 
 
 def test_the_manifest_asks_for_the_scopes_that_the_client_needs() -> None:

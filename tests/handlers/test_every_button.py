@@ -19,6 +19,7 @@ import pytest_asyncio
 
 from bot.flows import watch
 from bot.model import Case, CaseState
+from bot.rules import REFINE, Event
 from sandbox.slack import seeds
 from sandbox.slack.acts import Place
 from tests.handlers.house import (
@@ -91,6 +92,11 @@ AUDIT = {
     "approve": "approved", "decline": "decline", "accept": "accept", "snooze": "snooze", "reopen": "reopen",
     "roll_back": "roll_back", "give_back": "roll_back", "explain": "", "narrow": "",
 }  # fmt: skip
+# button → the message of the thread that says so, by the start of its key in the outbox
+THREAD = {
+    "approve": "approved", "decline": "declined", "adjust": "proposal", "propose": "proposal", "replan": "proposal",
+    "accept": "accept", "snooze": "snooze", "reopen": "reopen", "review": "review", "roll_back": "rolled_back",
+}  # fmt: skip
 # Any full member may look and propose. All else decides, and takes an approver.
 MEMBERS_TOO = {"review", "propose", "replan", "retry", "explain", "adjust", "narrow"}
 APPROVERS = [ANN, BEN, PIA]
@@ -114,13 +120,21 @@ PRESSES = [(state, button) for state, row in AFTER.items() for button in row]
 FORMS: dict[str, dict[str, Any]] = {
     "approve": {"reason": "Read it."},
     "decline": {"reason": "Not now."},
-    "adjust": {"mode": "strict"},
-    "accept": {"reason": "Meant to be so.", "days": "30"},
-    "snooze": {"days": "7"},
+    "adjust": {"mode": "strict", "window": "30", "reason": "The restore is yearly."},
+    "accept": {"reason": "Meant to be so.", "days": "30", "owner": RITA},
+    "snooze": {"reason": "The vendor is asked.", "days": "7"},
     "roll_back": {"reason": "It broke."},
     "give_back": {"actions": ["dynamodb:DeleteTable"]},
 }
-INPUTS = {"reason": "text", "days": "pick", "mode": "pick", "keep": "patterns", "actions": "pick"}
+INPUTS = {
+    "reason": "text",
+    "days": "pick",
+    "owner": "pick",
+    "window": "pick",
+    "mode": "pick",
+    "keep": "patterns",
+    "actions": "pick",
+}
 
 
 def may(user: str, button: str) -> bool:
@@ -163,8 +177,8 @@ def offered(message: dict[str, Any]) -> list[str]:
 
 
 def key(message: dict[str, Any]) -> str:
-    """Under which the outbox posted the message."""
-    return str(message["metadata"]["event_payload"]["key"])
+    """Under which the outbox posted the message; files have none."""
+    return str(message.get("metadata", {}).get("event_payload", {}).get("key", ""))
 
 
 def place_of(house: House, user: str, case: Case, button: str, *, in_thread: bool = False) -> Place:
@@ -263,12 +277,121 @@ async def test_who_may_moves_the_case_and_who_may_not_moves_nothing(house: House
             assert case.revision == old.revision
             assert (await house.store.history(case.id, limit=1))[0].seq == seqs[case.id]
             assert case.role_name in house.told(user)
+        if button in THREAD:
+            told = [m for m in house.there.thread(case.thread_ts) if key(m).startswith(f"{THREAD[button]}/")]
+            assert told, (button, [key(m) for m in house.there.thread(case.thread_ts)])
+            if button in {"approve", "decline", "accept", "snooze", "roll_back"}:
+                assert FORMS[button]["reason"] in json.dumps(told[-1]), button
         # What the re-opened case is about is what is in force: the change may still be taken back.
         check_card(house, case, more="roll_back" if f"{state} {button}" == "done reopen" else "")
         in_force = house.aws.there[case.role_arn].policies[0].text != OLD
         assert in_force == (
             case.change is not None and button not in {"roll_back", "give_back"} and state != "rolled_back"
         )
+
+
+@ONE_WAY
+async def test_who_may_not_is_told_whom_to_ask(house: House) -> None:
+    """By name: of the approvers only those whose click would count, and for an approval not the one who proposed."""
+    case = await house.case_in(CaseState.WAITING)
+    for user, button, people in (
+        (RITA, "approve", f"Ask <@{ANN}> or <@{BEN}>."),
+        (RITA, "decline", f"Ask <@{ANN}>, <@{BEN}> or <@{PIA}>."),
+        (PIA, "approve", f"Ask <@{ANN}> or <@{BEN}>."),
+    ):
+        await house.there.acts.click(user, place_of(house, user, case, button), f"case:{button}")
+        await house.jobs.drain(5)
+        assert people in house.told(user), house.told(user)
+        assert house.there.view(user) is None
+        house.forget(user)
+
+
+@ONE_WAY
+async def test_what_is_put_aside_says_until_when_why_and_who_answers_for_it(house: House) -> None:
+    for button, state in (("snooze", "snoozed"), ("accept", "accepted")):
+        case = await house.case_in(CaseState.NEW)
+        await press(house, ANN, place_of(house, ANN, case, button), button)
+        await house.quiet()
+        card = json.dumps(house.card(case), ensure_ascii=False)
+        entry = next(e for e in await house.store.history(case.id) if e.what == button)
+        detail = dict(entry.detail)
+        assert detail["reason"] == FORMS[button]["reason"]
+        assert detail["until"][:10] == f"{now() + timedelta(days=int(FORMS[button]['days'])):%Y-%m-%d}"
+        assert FORMS[button]["reason"] in card
+        assert f"*{state.capitalize()}* by <@{ANN}> until" in card
+        assert (f"<@{RITA}> answers for it" in card) == (button == "accept") == ("owner" in detail)
+        assert house.aws.shelved.get(case.findings[0].id) == ("ARCHIVED" if button == "accept" else None)
+        await house.there.command(RITA, f"history {case.role_name}", channel=SECURITY)
+        await house.jobs.drain(5)
+        told = house.told(RITA)
+        assert FORMS[button]["reason"] in told
+        house.forget(RITA)
+        await press(house, BEN, place_of(house, BEN, case, "reopen"), "reopen")
+        await house.quiet()
+        assert FORMS[button]["reason"] not in json.dumps(house.card(case))
+
+
+@ONE_WAY
+async def test_an_adjusted_proposal_is_another_one_and_the_old_one_says_so(house: House) -> None:
+    """Window, mode, what to keep and why are those of the dialog; the old message cannot be pressed, and its yes is void."""
+    house.world.settings = house.world.settings.model_copy(update={"refine_approvals_needed": 2})
+    case = await house.case_in(CaseState.WAITING)
+    await press(house, ANN, place_of(house, ANN, case, "approve"), "approve")
+    await house.quiet()
+    house.forget(ANN)
+    case = await house.store.case(case.id)
+    old = case.proposal
+    assert old is not None
+    assert len(case.approvals) == 1
+    form = {**FORMS["adjust"], "keep": "dynamodb:Create*", "window": "365"}
+    await press(house, RITA, place_of(house, RITA, case, "adjust"), "adjust", form)
+    await house.quiet()
+    case = await house.store.case(case.id)
+    new = case.proposal
+    assert new is not None
+    assert (case.state, case.approvals, new.supersedes) == (CaseState.WAITING, (), old.id)
+    assert (new.settings.window_days, new.settings.mode.value) == (365, "strict")
+    assert new.settings.keep_by_hand == ("dynamodb:Create*",)
+    assert [a.action for a in new.trim.actions if not a.kept] == ["dynamodb:DeleteTable"]
+    assert (new.reason, new.proposed_by) == (form["reason"], RITA)
+    messages = {key(m): m for m in house.there.thread(case.thread_ts)}
+    before, after = messages[f"proposal/{case.id}/{old.id}"], messages[f"proposal/{case.id}/{new.id}"]
+    assert offered(before) == []
+    for said in (f"*Replaced* by <@{RITA}>", form["reason"], f"The approval by <@{ANN}> does not count"):
+        assert said in json.dumps(before, ensure_ascii=False)
+    assert offered(after) == ["approve", "decline", "adjust"]
+    for said in ("(not used in 365 days)", "in strict mode, over 365 days", f"Why it was adjusted: {form['reason']}"):
+        assert said in json.dumps(after, ensure_ascii=False)
+    # Proposed again, it is what was asked for, and not what the settings say.
+    await house.store.move(case.id, Event.WENT_STALE, by=REFINE, sentence="The role's policies changed.")
+    house.world.poke()
+    await house.quiet()
+    await press(house, RITA, place_of(house, RITA, case, "replan"), "replan")
+    await house.quiet()
+    again = (await house.store.case(case.id)).proposal
+    assert again is not None
+    assert again.id != new.id
+    assert (again.settings.window_days, again.settings.mode, again.settings.keep_by_hand) == (
+        new.settings.window_days,
+        new.settings.mode,
+        new.settings.keep_by_hand,
+    )
+
+
+@ONE_WAY
+async def test_a_review_that_could_not_be_had_is_what_retry_tries_again(house: House) -> None:
+    """Who asked what a role did gets no proposal for it."""
+    case = await house.case_in(CaseState.NEW)
+    house.aws.blind.add(case.role_arn)
+    await press(house, RITA, place_of(house, RITA, case, "review"), "review")
+    await house.quiet()
+    assert (await house.store.case(case.id)).state is CaseState.CANNOT_TELL
+    house.aws.blind.clear()
+    await press(house, RITA, place_of(house, RITA, case, "retry"), "retry")
+    await house.quiet()
+    after = await house.store.case(case.id)
+    assert (after.state, after.proposal) == (CaseState.NEW, None)
+    assert after.evidence is not None
 
 
 @pytest.mark.parametrize("button", [b for b in AUDIT if b not in MEMBERS_TOO])

@@ -105,6 +105,28 @@ async def test_a_service_is_opened_for_the_one_who_picked_it(stage: Stage) -> No
     assert text.startswith("Guests may not")
 
 
+async def test_what_is_picked_in_an_opened_service_takes_its_place(stage: Stage) -> None:
+    """One message for each person, however many services they open in it; the thread's own stays as it is."""
+    root = await stage.card()
+    ts = await stage.slack.post(SECURITY, await stage.desk.review("k1"), root)
+    await stage.there.click("U0RITA", ts, "review:service", selected="dynamodb")
+    (first,) = await stage.until(lambda: stage.there.ephemerals("U0RITA"))
+    await stage.there.click("U0RITA", first["ts"], "review:service", selected="s3")
+    await stage.until(lambda: stage.told("U0RITA") == ["s3 of k1"])
+    await stage.there.click("U0RITA", first["ts"], "review:service", selected="dynamodb")
+    await stage.until(lambda: stage.told("U0RITA") == ["dynamodb of k1"])
+    assert stage.there.workspace.find(SECURITY, ts)["text"] == "Review"
+
+
+async def test_where_it_is_too_late_to_take_its_place_it_comes_beside_it(stage: Stage) -> None:
+    ts = await stage.slack.post(SECURITY, await stage.desk.review("k1"), await stage.card())
+    await stage.there.click("U0RITA", ts, "review:service", selected="dynamodb")
+    (first,) = await stage.until(lambda: stage.there.ephemerals("U0RITA"))
+    stage.there.fault("respond", "500", times=None)
+    await stage.there.click("U0RITA", first["ts"], "review:service", selected="s3")
+    await stage.until(lambda: stage.told("U0RITA") == ["dynamodb of k1", "s3 of k1"])
+
+
 # -------------------- acknowledgement and errors
 
 
@@ -187,25 +209,45 @@ async def test_the_answer_comes_by_the_response_url_where_the_bot_is_not_in_the_
         ("approve", "U0ANN", {}, "approved", {"reason": ""}),
         ("approve", "U0ANN", {("reason", "text"): " Looks right. "}, "approved", {"reason": "Looks right."}),
         ("decline", "U0BEN", {("reason", "text"): "Not now."}, "declined", {"reason": "Not now."}),
-        ("snooze", "U0RITA", {("days", "pick"): "30"}, "snoozed", {"days": 30}),
+        (
+            "snooze",
+            "U0RITA",
+            {("reason", "text"): "The vendor is asked.", ("days", "pick"): "30"},
+            "snoozed",
+            {"reason": "The vendor is asked.", "days": 30},
+        ),
         (
             "accept",
             "U0RITA",
             {("reason", "text"): "A partner.", ("days", "pick"): "90"},
             "accepted",
-            {"reason": "A partner.", "days": 90},
+            {"reason": "A partner.", "days": 90, "owner": "U0RITA"},
+        ),
+        (
+            "accept",
+            "U0RITA",
+            {("reason", "text"): "A partner.", ("days", "pick"): "90", ("owner", "pick"): "U0NED"},
+            "accepted",
+            {"reason": "A partner.", "days": 90, "owner": "U0NED"},
         ),
         ("roll_back", "U0RITA", {("reason", "text"): "It broke."}, "rolling back", {"reason": "It broke."}),
         (
             "adjust",
             "U0RITA",
             {
+                ("reason", "text"): "The yearly restore.",
+                ("window", "pick"): "30",
                 ("mode", "pick"): "strict",
                 ("keep", "patterns"): "s3:Get*\n\n iam:PassRole \n",
                 ("actions:0:", "pick"): ["s3:Action003", "s3:Action001"],
             },
             "proposing/adjust",
-            {"mode": "strict", "keep": ("s3:Get*", "iam:PassRole", "s3:Action003", "s3:Action001")},
+            {
+                "mode": "strict",
+                "window": 30,
+                "keep": ("s3:Get*", "iam:PassRole", "s3:Action003", "s3:Action001"),
+                "reason": "The yearly restore.",
+            },
         ),
         (
             "give_back",
@@ -247,22 +289,36 @@ async def test_a_dialog_is_there_at_once_and_filled_when_its_content_is_known(st
     await stage.until(lambda: stage.dialog("U0ANN") == "approve k1?")
 
 
-async def test_a_refused_dialog_says_why_in_itself(stage: Stage) -> None:
+async def test_who_may_not_is_told_so_in_a_line_and_sees_no_dialog(stage: Stage) -> None:
     ts = await stage.card()
     await stage.there.click("U0RITA", ts, "case:approve")
-    await stage.until(
-        lambda: stage.dialog("U0RITA") == "You are not one of the approvers. Ask an approver to press the button."
-    )
-    await stage.there.close("U0RITA")
+    said = ["You are not one of the approvers. Ask an approver to press the button."]
+    await stage.until(lambda: stage.told("U0RITA") == said)
+    assert stage.there.view("U0RITA") is None
     stage.desk.rows["k1"].revision, stage.desk.rows["k1"].by = 5, "U0BEN"
     await stage.there.click("U0ANN", ts, "case:approve")
-    await stage.until(lambda: stage.dialog("U0ANN").startswith("Too late: <@U0BEN>"))
-    assert stage.there.view("U0ANN")["submit"] is None
+    (told,) = await stage.until(lambda: stage.told("U0ANN"))
+    assert told.startswith("Too late: <@U0BEN>")
+    assert stage.there.view("U0ANN") is None
 
 
-@pytest.mark.parametrize("method", ["check", "modal"])
-async def test_a_dialog_that_cannot_be_drawn_does_not_load_for_ever(stage: Stage, method: str) -> None:
-    stage.desk.errors[method] = RuntimeError("a bug")
+async def test_a_check_that_takes_its_time_does_not_cost_the_dialog(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slack opens a dialog for three seconds only: it opens, and says there what came of the check."""
+    monkeypatch.setattr("handlers.buttons.CHECK", 0.05)
+    ts = await stage.card()
+    stage.desk.gate = asyncio.Event()
+    await stage.there.click("U0RITA", ts, "case:approve")
+    await stage.until(lambda: stage.dialog("U0RITA") == "Loading…")
+    stage.desk.gate.set()
+    await stage.until(lambda: stage.dialog("U0RITA").startswith("You are not one of the approvers."))
+    assert stage.there.view("U0RITA")["submit"] is None
+    assert stage.told("U0RITA") == []
+
+
+async def test_a_dialog_that_cannot_be_drawn_does_not_load_for_ever(stage: Stage) -> None:
+    stage.desk.errors["modal"] = RuntimeError("a bug")
     await stage.there.click("U0ANN", await stage.card(), "case:approve")
     await stage.until(lambda: "reference" in stage.dialog("U0ANN"))
 
@@ -296,7 +352,15 @@ async def test_a_dialog_that_slack_does_not_open_is_told_in_the_channel(stage: S
         ("accept", {("reason", "text"): "   ", ("days", "pick"): "30"}, "reason", "Say why"),
         ("accept", {("reason", "text"): "x" * 1001, ("days", "pick"): "30"}, "reason", "1,000 characters"),
         ("accept", {("reason", "text"): "A partner."}, "days", "Pick how long"),
-        ("adjust", {("mode", "pick"): "safe", ("keep", "patterns"): "s3:Get*\nnot a pattern"}, "keep", "not a pattern"),
+        ("snooze", {("days", "pick"): "30"}, "reason", "Say what it waits for"),
+        ("adjust", {("mode", "pick"): "safe", ("window", "pick"): "90"}, "reason", "Say why"),
+        ("adjust", {("window", "pick"): "401", ("mode", "pick"): "safe"}, "window", "400 days at most"),
+        (
+            "adjust",
+            {("window", "pick"): "90", ("mode", "pick"): "safe", ("keep", "patterns"): "s3:Get*\nnot a pattern"},
+            "keep",
+            "not a pattern",
+        ),
         ("give_back", {}, "actions:0:", "Pick what"),
     ],
 )
@@ -403,7 +467,7 @@ async def test_what_is_done_at_home_is_seen_at_home_on_the_same_page(stage: Stag
     await stage.until(lambda: "k12=reviewing" in stage.on_home("U0RITA"))
     await stage.there.click_view("U0RITA", "case:snooze", value="k13:1")
     await stage.until(lambda: stage.dialog("U0RITA") == "snooze k13?")
-    await stage.there.submit("U0RITA", {("days", "pick"): "7"})
+    await stage.there.submit("U0RITA", {("days", "pick"): "7", ("reason", "text"): "The vendor is asked."})
     await stage.until(lambda: "k13=snoozed" in stage.on_home("U0RITA"))
     assert stage.on_home("U0RITA").startswith("Page 1 of all")
 
@@ -454,12 +518,17 @@ async def test_a_home_drawn_meanwhile_is_drawn_again_from_what_is_true_now(stage
 
 # -------------------- commands and shortcuts
 
+HELPED = (
+    "What /refine understands: /refine ApplicationRole, /refine list [NAME], /refine status, /refine history ROLE, "
+    "/refine pause, /refine resume, /refine help"
+)
+
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "What /refine understands"),
-        ("help", "What /refine understands"),
+        ("", HELPED),
+        ("help", HELPED),
         ("ApplicationRole", "Reading what `ApplicationRole` really did; the answer comes in its thread."),
         ("ask ApplicationRole", "Reading what `ApplicationRole` really did; the answer comes in its thread."),
         (f"  {ARN} ", "Reading what `ApplicationRole` really did; the answer comes in its thread."),

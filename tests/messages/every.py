@@ -9,13 +9,15 @@ from typing import Any
 
 from bot import messages
 from bot.messages import Glance
-from bot.model import AuditEntry, Case, CaseState, Checked, Mode, Tally, Trim
+from bot.model import AuditEntry, Case, CaseState, Checked, Mode, ProposalId, Tally, Trim
 from bot.policy import Permits
 from bot.rules import Button
+from handlers.commands import HELP
 from tests.messages.cases import (
     ANN,
     APPLICATION,
     APPLICATION_FINDINGS,
+    BEN,
     COUNTS,
     NOW,
     PARTNER,
@@ -141,7 +143,7 @@ def _thread(data: Data) -> Iterator[tuple[str, Drawn]]:
     service = judged.evidence.services[0].namespace if judged.evidence else ""
     yield _message("review_service-judged", lambda: messages.review_service(judged, service))
     looked, whole = data.case(reviewed()), data.trim(proposed().trim)
-    for pick in ("dynamodb|unused", "*|used", "*|hidden"):
+    for pick in ("dynamodb|unused", "*|used", "*|hidden", "dynamodb|tracked|never"):
         yield _message(
             f"review_service-{pick.replace('*', 'every').replace('|', '-')}",
             lambda p=pick: messages.review_service(looked, p, whole),
@@ -157,12 +159,22 @@ def _thread(data: Data) -> Iterator[tuple[str, Drawn]]:
         case = data.case(case_in(S.WAITING, role=PARTNER, mode=mode))
         yield _message(f"proposal-partner-{mode}", lambda c=case: messages.proposal(c, NOW))
     case = data.case(case_in(S.WAITING))
-    yield _message("proposal-replaced", lambda c=case: messages.proposal(c, NOW, latest=False))
+    assert case.proposal is not None
+    newer = replace(
+        case.proposal, id=ProposalId("c0ffee-9"), supersedes=case.proposal.id, reason=data.say("The yearly restore.")
+    )
+    yield _message("proposal-replaced", lambda c=case: messages.proposal(c, NOW, newer=newer))
+    adjusted = replace(case, proposal=newer)
+    yield _message("proposal-adjusted", lambda: messages.proposal(adjusted, NOW, team=TEAM))
     new, applying, declined, expired = (data.case(case_in(s)) for s in (S.NEW, S.APPLYING, S.DECLINED, S.EXPIRED))
     yield _message("proposal-none", lambda: messages.proposal(new, NOW))
     half = data.case(case_in(S.WAITING, approvals=case_in(S.APPLYING).approvals, approvals_needed=2))
     yield _message("proposal-half-approved", lambda: messages.proposal(half, NOW, team=TEAM))
     reason = data.say("Looks right.")
+    aside = {"by": ANN, "until": "2026-03-02T09:30:00+00:00", "reason": reason, "owner": BEN}
+    back = {"by": ANN, "owner": BEN, "reason": reason, "was": "accepted", "why": data.say("It ended on 2026-03-02.")}
+    for name, args in (("snooze", aside), ("accept", aside), ("reopen", {"by": ANN}), ("back", back)):
+        yield _message(f"aside_line-{name}", lambda n=name, a=args: messages.aside_line(new, n, a))
     yield _message("approved_line", lambda: messages.approved_line(applying, ANN, reason))
     yield _message("approved_line-half", lambda: messages.approved_line(half, ANN, ""))
     yield _message("declined_line", lambda: messages.declined_line(declined, ANN, reason))
@@ -210,7 +222,7 @@ def _lists(data: Data) -> Iterator[tuple[str, Drawn]]:
     said = [data.entry(e) for e in entries()]
     yield _message("history", lambda: messages.history(said, cases[0]))
     yield _message("history-empty", lambda: messages.history([], cases[0]))
-    yield _message("help_text", messages.help_text)
+    yield _message("help_text", lambda: messages.help_text([(row.usage, row.what) for row in HELP]))
 
 
 def _views(data: Data) -> Iterator[tuple[str, Drawn]]:
@@ -222,6 +234,10 @@ def _views(data: Data) -> Iterator[tuple[str, Drawn]]:
                 ("modal", lambda c=case, b=button: messages.modal(c, b, now=NOW)),
             )
     empty = data.case(case_in(S.NEW))
+    accept = data.case(case_in(S.NEW))
+    yield "modal-accept-mine", ("modal", lambda: messages.modal(accept, Button.ACCEPT, now=NOW, by=ANN))
+    half = data.case(case_in(S.WAITING, approvals=case_in(S.APPLYING).approvals, approvals_needed=2))
+    yield "modal-adjust-approved", ("modal", lambda: messages.modal(half, Button.ADJUST, now=NOW))
     yield "modal-nothing", ("modal", lambda: messages.modal(empty, Button.APPROVE, now=NOW))
     strict = data.case(case_in(S.WAITING, role=PARTNER, mode=Mode.STRICT))
     yield "modal-adjust-page", ("modal", lambda: messages.modal(strict, Button.ADJUST, now=NOW, page=1))

@@ -34,6 +34,8 @@ def state_of(view: dict[str, Any], **changed: Any) -> dict[str, Any]:
         elif kind == "multi_static_select":
             picked = changed.get(name, [o["value"] for o in element.get("initial_options", ())])
             value = {"selected_options": [{"text": {"type": "plain_text", "text": v}, "value": v} for v in picked]}
+        elif kind == "users_select":
+            value = {"selected_user": changed.get(name, element.get("initial_user"))}
         else:
             value = {"selected_option": {"value": changed.get(name, element.get("initial_option", {}).get("value"))}}
         values[each["block_id"]] = {element["action_id"]: {"type": kind, **value}}
@@ -90,6 +92,71 @@ def test_accept_needs_a_reason_and_an_end() -> None:
     assert "optional" not in block(view, "days")
 
 
+def test_who_accepts_answers_for_it_unless_they_name_somebody_else() -> None:
+    """And a name once picked stays, as all does that is typed."""
+    view = messages.modal(case_in(CaseState.NEW), Button.ACCEPT, now=NOW, by="U0ANN")
+    owner = block(view, "owner")["element"]
+    assert (owner["type"], owner["initial_user"]) == ("users_select", "U0ANN")
+    assert "The owner tag of the role says payments." in block(view, "owner")["hint"]["text"]
+    given = state_of(view, owner="U0RITA", reason="Contract 4711.", days="90")
+    view = messages.modal(case_in(CaseState.NEW), Button.ACCEPT, now=NOW, by="U0ANN", state=given)
+    assert block(view, "owner")["element"]["initial_user"] == "U0RITA"
+    assert block(view, "reason")["element"]["initial_value"] == "Contract 4711."
+    assert block(view, "days")["element"]["initial_option"]["value"] == "90"
+
+
+@pytest.mark.parametrize(
+    ("button", "says", "never"),
+    [
+        (
+            Button.SNOOZE,
+            "Its 2 findings in 2 Regions (`eu-west-1`, `us-east-1`) stay active in Access Analyzer",
+            "archive",
+        ),
+        (
+            Button.ACCEPT,
+            "Its 2 findings in 2 Regions (`eu-west-1`, `us-east-1`) go to Access Analyzer's archive",
+            "stay",
+        ),
+    ],
+)
+def test_what_is_put_aside_says_before_what_it_hides(button: Button, says: str, never: str) -> None:
+    """Which findings, where, and what comes of the card; both need a reason and an end, and say when that is."""
+    view = messages.modal(case_in(CaseState.NEW), button, now=NOW)
+    said = json.dumps(view, ensure_ascii=False)
+    assert says in said
+    assert never not in said
+    assert "The card asks nobody any more" in said
+    assert "It does not hide a new way in" in said
+    assert block(view, "reason")["optional"] is False
+    about = [o["description"]["text"] for o in block(view, "days")["element"]["options"]]
+    assert [a.rpartition(" ")[2] for a in about] == ["2026-02-07", "2026-02-14", "2026-03-02", "2026-05-01"]
+    bare = json.dumps(messages.modal(replace(case_in(CaseState.NEW), findings=()), button, now=NOW))
+    assert "findings in" not in bare
+
+
+def test_adjust_says_how_far_back_the_report_can_tell() -> None:
+    """IAM's 400 days, or the role's own age; a window beyond that is offered, and says what is not known."""
+    old = messages.modal(case_in(CaseState.WAITING), Button.ADJUST, now=NOW)
+    assert "IAM looks back 400 days at most." in json.dumps(old)
+    young = messages.modal(case_in(CaseState.WAITING, role=PARTNER), Button.ADJUST, now=NOW)
+    assert "The role is 30 days old: a longer window tells nothing more, and the proposal warns of it." in json.dumps(
+        young
+    )
+    for view, beyond in ((old, []), (young, ["60", "90", "180", "365", "400"])):
+        window = block(view, "window")["element"]
+        assert [o["value"] for o in window["options"]] == ["30", "60", "90", "180", "365", "400"]
+        assert window["initial_option"]["value"] == "90"
+        said = [o["value"] for o in window["options"] if "nothing is known from before" in o["description"]["text"]]
+        assert said == beyond
+    case = case_in(CaseState.WAITING)
+    made = case.proposal
+    assert made is not None
+    odd = replace(case, proposal=replace(made, settings=replace(made.settings, window_days=45)))
+    window = block(messages.modal(odd, Button.ADJUST, now=NOW), "window")["element"]
+    assert window["initial_option"]["value"] == "45"
+
+
 def test_adjust_starts_from_the_proposal() -> None:
     """Its mode, what was kept by hand, and the patterns that were asked for."""
     made = proposed(PARTNER, Mode.STRICT, ("kms:Decrypt",))
@@ -117,9 +184,11 @@ def test_every_action_can_be_reached_and_none_twice() -> None:
 
 def test_what_is_picked_and_typed_stays_over_pages_and_searches() -> None:
     view = messages.modal(STRICT, Button.ADJUST, now=NOW)
-    given = state_of(view, actions=GONE[:3], keep="sqs:*", mode="safe")
+    given = state_of(view, actions=GONE[:3], keep="sqs:*", mode="safe", window="180", reason="A restore.")
     view = messages.modal(STRICT, Button.ADJUST, now=NOW, page=1, state=given)
     assert picked(view) == GONE[:3]
+    assert block(view, "window")["element"]["initial_option"]["value"] == "180"
+    assert block(view, "reason")["element"]["initial_value"] == "A restore."
     assert set(GONE[100:200]) < set(offered(view))
     given = state_of(view, actions=[*GONE[:3], GONE[150]])
     view = messages.modal(STRICT, Button.ADJUST, now=NOW, search="topic", state=given)
@@ -254,6 +323,70 @@ def test_opening_a_service_after_a_proposal_shows_its_verdicts() -> None:
     payload = messages.review_service(case_in(CaseState.WAITING), "dynamodb|all")
     said = {c["text"] for n in walk(payload) if n.get("type") == "table" for row in n["rows"] for c in row}
     assert {"used", "not used", "IAM does not track it", "Scan"} <= said
+
+
+def rows_of(payload: dict[str, Any]) -> list[list[str]]:
+    (table,) = [b for b in payload["blocks"] if b["type"] == "table"]
+    return [[c["text"] for c in row] for row in table["rows"][1:]]
+
+
+def element(payload: dict[str, Any], action_id: str) -> dict[str, Any] | None:
+    return next((n for n in walk(payload) if n.get("action_id") == action_id), None)
+
+
+def test_a_report_is_sorted_as_in_the_console() -> None:
+    """Last accessed first; not accessed first, then the longest ago, and what nobody can tell at the end; by name."""
+    trim = proposed().trim
+    said = [r[1] for r in rows_of(messages.review_service(reviewed(), "dynamodb|all|latest", trim))]
+    assert said == ["used"] * 2 + ["not used"] * 35 + ["IAM does not track it"] * 43
+    rows = rows_of(messages.review_service(reviewed(), "dynamodb|all|never", trim))
+    assert [r[1] for r in rows] == ["not used"] * 35 + ["used"] * 2 + ["IAM does not track it"] * 43
+    assert rows[35][0] == "DescribeKinesisStreamingDestination"  # twelve days ago: before fourteen hours ago
+    names = [r[0] for r in rows_of(messages.review_service(reviewed(), "dynamodb|all|name", trim))]
+    assert names == sorted(names, key=str.lower)
+
+
+def test_every_control_of_an_opened_report_keeps_what_the_others_chose() -> None:
+    payload = messages.review_service(reviewed(PARTNER), "s3|unused|name", proposed(PARTNER).trim)
+    service, show, order = (element(payload, f"review:{a}") for a in ("service", "show", "order"))
+    assert service is not None
+    assert show is not None
+    assert order is not None
+    chosen = [e["initial_option"]["text"]["text"] for e in (service, show, order)]
+    assert chosen == ["s3", "Not used", "By name"]
+    assert {o["value"] for o in show["options"]} >= {"s3|unused|name|0", "s3|all|name|0"}
+    assert {o["value"] for o in order["options"]} == {f"s3|unused|{o}|0" for o in ("latest", "never", "name")}
+    assert service["options"][0]["text"]["text"] == "All services"
+    assert {o["value"].partition("|")[0] for o in service["options"]} == {"*", "s3", "sqs", "sns", "kms", "ec2"}
+
+
+def test_every_action_of_a_long_report_is_on_one_of_its_pages() -> None:
+    """Hundreds of actions of a hundred services: nothing is cut, and each page fits into a message."""
+    made = proposed().trim
+    some = [a for a in made.actions if not a.kept]
+    actions = tuple(replace(some[n % len(some)], action=f"svc{n // 7:03}:Act{n:04}") for n in range(800))
+    report = reviewed()
+    assert report.evidence is not None
+    [service] = report.evidence.services
+    services = tuple(replace(service, namespace=f"svc{n:03}", actions=()) for n in range(115))
+    case = replace(report, evidence=replace(report.evidence, services=services))
+    seen: list[str] = []
+    pick = "*|all|name"
+    while True:
+        payload = messages.review_service(case, pick, replace(made, actions=actions))
+        assert problems(payload, "message") == []
+        assert sum(len(n["text"]) for n in walk(payload["blocks"]) if isinstance(n.get("text"), str)) < 10_000
+        seen += [r[0] for r in rows_of(payload)]
+        assert "of 800 actions shown; the whole report is the CSV file in this thread." in json.dumps(payload)
+        assert "99 of 115 services to pick from; “All services”" in json.dumps(payload, ensure_ascii=False)
+        on = element(payload, "review:on")
+        if on is None:
+            break
+        pick = on["value"]
+    assert seen == [a.action for a in actions]
+    last = messages.review_service(case, "*|all|name|9999", replace(made, actions=actions))
+    assert rows_of(last)[-1][0] == "svc114:Act0799"
+    assert element(last, "review:back") is not None
 
 
 def test_a_service_that_is_not_there_is_said() -> None:

@@ -15,7 +15,7 @@ import yaml
 from bot import messages
 from bot.messages import cards, lists, sums
 from bot.messages.slack import SCOPES
-from bot.model import ActionVerdict, CaseState, Mode, PolicyKind, Trim, Verdict
+from bot.model import ActionVerdict, CaseState, Mode, PolicyKind, ProposalId, Trim, Verdict
 from bot.rules import Team
 from tests.messages.cases import (
     ANN,
@@ -71,14 +71,21 @@ def test_the_tally_names_the_window_and_adds_up() -> None:
 @pytest.mark.parametrize(
     ("verdicts", "headline"),
     [
-        ([(Verdict.UNUSED, False)], "Remove 1 unused action from R"),
-        ([(Verdict.STALE, False), (Verdict.SERVICE_UNUSED, False)], "Remove 2 unused actions from R"),
-        ([(Verdict.UNUSED, False), (Verdict.UNTRACKED, False)], "Remove 2 actions from R"),
+        ([(Verdict.UNUSED, False)], "Remove 1 unused action from R (not used in 90 days)"),
+        (
+            [(Verdict.STALE, False), (Verdict.SERVICE_UNUSED, False)],
+            "Remove 2 unused actions from R (not used in 90 days)",
+        ),
+        (
+            [(Verdict.UNUSED, False), (Verdict.UNTRACKED, False)],
+            "Remove 2 actions from R (1 not used in 90 days, 1 whose use cannot be known)",
+        ),
+        ([(Verdict.NOT_NEEDED, False)], "Remove 1 action from R (1 without a call of their own)"),
         ([(Verdict.USED, True)], "Tidy the policies of R"),
     ],
 )
 def test_the_headline_says_unused_only_where_that_is_known(verdicts: list[tuple[Verdict, bool]], headline: str) -> None:
-    assert sums.headline(trim_of(*verdicts), "R") == headline
+    assert sums.headline(trim_of(*verdicts), "R", 90) == headline
 
 
 def services_of(review: dict) -> list[list[str]]:
@@ -259,10 +266,14 @@ def test_an_outcome_does_not_borrow_the_numbers_of_a_newer_proposal() -> None:
 
 def test_an_older_proposal_that_was_approved_is_not_called_replaced() -> None:
     """Applied and rolled back, it was followed by a newer one; only one that still waited was replaced."""
-    assert "Approved by <@U0ANN>. A newer" in text_of(
-        messages.proposal(case_in(CaseState.ROLLED_BACK), NOW, latest=False)
-    )
-    assert "Replaced by a newer" in text_of(messages.proposal(case_in(CaseState.WAITING), NOW, latest=False))
+    applied, waiting = case_in(CaseState.ROLLED_BACK), case_in(CaseState.WAITING)
+    assert applied.proposal is not None
+    newer = replace(applied.proposal, id=ProposalId("c0ffee-9"), supersedes=applied.proposal.id, reason="A restore.")
+    assert "Approved by <@U0ANN>. A newer" in text_of(messages.proposal(applied, NOW, newer=newer))
+    said = text_of(messages.proposal(waiting, NOW, newer=newer))
+    assert "*Replaced* by <@U0RITA>" in said
+    assert "the proposal that keeps 45 of 80 actions is below in this thread" in said
+    assert "Reason: A restore." in said
 
 
 def test_a_rollback_is_proved_by_the_snapshots_digest() -> None:

@@ -110,9 +110,8 @@ async def test_the_road_on_the_page(tmp_path: Path) -> None:
         for user, why in ((ANN, "somebody else has to approve"), (GUS, "Guests may not act")):
             await visitor.be(user)
             await visitor.press(visitor.thread(), "case:approve")
-            await expect(visitor.modal().get_by_text(why)).to_be_visible()
+            await expect(visitor.thread().get_by_test_id("ephemeral").last.get_by_text(why)).to_be_visible()
             await visitor.picture(f"4-refused-{user}")
-            await visitor.modal().get_by_test_id("modal-close").click()
         assert running.aws.snapshot(HUB, "ApplicationRole") == before
 
         await visitor.be(BEN)

@@ -37,8 +37,8 @@ async def test_from_the_card_to_a_verified_change_and_back(way: Way, tmp_path: P
         for user, why in ((ANN, "somebody else has to approve"), (RITA, "not one of the approvers"), (GUS, "Guests"), (STAN, "another workspace"), (DORA, "deactivated"), (ROBO, "Bots")):  # fmt: skip
             proposal = await walk.reply(card, "proposal")
             await walk.click(user, proposal, "case:approve")
-            await walk.modal(user, why)
-            await running.slack.close(user)
+            await walk.whisper(user, why)
+            assert running.slack.view(user) is None
         assert aws.snapshot(HUB, "ApplicationRole") == before
 
         await walk.click(BEN, proposal, "case:approve")

@@ -92,4 +92,12 @@ class Walk:
         return found
 
 
-INPUTS = {"reason": "text", "days": "pick", "mode": "pick", "keep": "patterns", "actions": "pick"}
+INPUTS = {
+    "reason": "text",
+    "days": "pick",
+    "owner": "pick",
+    "window": "pick",
+    "mode": "pick",
+    "keep": "patterns",
+    "actions": "pick",
+}

@@ -176,13 +176,20 @@ class Slack:
         blocks: list[dict[str, Any]] | None = None,
         thread_ts: str = "",
         response_url: str = "",
+        *,
+        replace: bool = False,
     ) -> None:
         """Tell one person something, where they are; else by the `response_url` of their click, else directly.
+
+        With `replace`, what they clicked in is itself such a message, and the new one takes its place; where that is
+        too late (half an hour), it comes beside it.
 
         Raises:
             RefineError: none of the three ways is open; the last one's error.
         """
         text = _cut(text)
+        if replace and response_url and await self._respond(response_url, text, blocks, replace=True):
+            return
         if channel:
             try:
                 await self.ask(
@@ -199,11 +206,13 @@ class Slack:
             return
         await self.post(user, {"text": text, "blocks": blocks})
 
-    async def _respond(self, response_url: str, text: str, blocks: list[dict[str, Any]] | None) -> bool:
+    async def _respond(
+        self, response_url: str, text: str, blocks: list[dict[str, Any]] | None, *, replace: bool = False
+    ) -> bool:
         # It is good for five answers within 30 minutes, and an expired one raises nothing.
         hook = AsyncWebhookClient(response_url, session=self.client.session, retry_handlers=[])
         try:
-            answer = await hook.send(text=text, blocks=blocks, response_type="ephemeral", replace_original=False)
+            answer = await hook.send(text=text, blocks=blocks, response_type="ephemeral", replace_original=replace)
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
         return bool(answer.status_code == 200)
