@@ -74,6 +74,11 @@ class Request:
     whispered: bool = False  # in a message that only this person sees
 
     @property
+    def id(self) -> str:
+        """Slack's id of the request, without the part with which a dialog could be opened."""
+        return ".".join(self.trigger_id.split(".")[:2])
+
+    @property
     def in_modal(self) -> bool:
         return self.screen is not None and not self.screen.home
 

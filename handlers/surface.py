@@ -46,7 +46,8 @@ class Surface:
     async def guard(self, request: Request, work: Awaitable[None]) -> None:
         """Do the work; tell the person, and nobody else, what kept it from being done."""
         try:
-            await work
+            with self.desk.of_request(request.id):
+                await work
         except RefineError as error:
             log.info("refused", code=error.code, why=error.sentence, user=request.user)
             await self._tell(request, error.say())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,10 @@ class Desk:
 
     def __init__(self, world: World) -> None:
         self._world = world
+
+    def of_request(self, request: str) -> AbstractContextManager[None]:
+        """Note Slack's id of a request in the audit entries of what is done meanwhile."""
+        return self._world.store.of_request(request)
 
     # -------------------- by name
 

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -19,6 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.errors import StoreError
 from bot.model import AuditEntry, CaseId, UserId
 from bot.store.schema import audit, audit_head
+
+# Slack's id of the request that people's acts come with; empty where nobody in Slack asked.
+REQUEST: ContextVar[str] = ContextVar("request", default="")
 
 
 class Chain:
@@ -41,8 +45,9 @@ class Chain:
     async def append(
         self, at: datetime, who: UserId, what: str, case_id: CaseId | None, detail: Mapping[str, str]
     ) -> None:
+        request = {"request": REQUEST.get()} if REQUEST.get() else {}
         body = json.dumps(
-            {"at": at.isoformat(), "case": case_id, "detail": dict(detail), "what": what, "who": who},
+            {"at": at.isoformat(), "case": case_id, "detail": {**detail, **request}, "what": what, "who": who},
             sort_keys=True,
             separators=(",", ":"),
         )

@@ -179,6 +179,15 @@ class Store:
         finally:
             _TERM.reset(token)
 
+    @contextmanager
+    def of_request(self, request: str) -> Iterator[None]:
+        """Note Slack's id of a request in every audit entry that this context (and the tasks begun in it) makes."""
+        token = audit.REQUEST.set(request)
+        try:
+            yield
+        finally:
+            audit.REQUEST.reset(token)
+
     @_whole
     async def tell(self, what: str) -> None:
         """Let all replicas hear of it."""

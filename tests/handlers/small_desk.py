@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,9 @@ class SmallDesk:
         self.errors: dict[str, Exception] = {}  # method → what it raises instead
         self.gate: asyncio.Event | None = None  # where set, everything waits for it
         self.begun = 0
+
+    def of_request(self, request: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     # -------------------- what people do
 

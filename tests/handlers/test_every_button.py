@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -269,10 +270,12 @@ async def test_who_may_moves_the_case_and_who_may_not_moves_nothing(house: House
     for user, old in zip(allowed, cases, strict=True):
         case = await house.store.case(old.id)
         assert case.state.value == AFTER[state][button], (user, case.sentence, house.told(user))
-        entries = [(e.who, e.what) for e in await house.store.history(case.id)]
+        entries = {(e.who, e.what): dict(e.detail) for e in reversed(await house.store.history(case.id))}
         if AUDIT[button]:
             assert case.revision > old.revision
-            assert (user, AUDIT[button]) in entries
+            assert re.fullmatch(r"\d+\.\d+", entries[user, AUDIT[button]]["request"]), (
+                "the click's id, without its secret"
+            )
         else:
             assert case.revision == old.revision
             assert (await house.store.history(case.id, limit=1))[0].seq == seqs[case.id]
