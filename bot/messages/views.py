@@ -122,9 +122,18 @@ def _approve(case: Case, made: Proposal, given: _Given) -> Payload:
         plan=outcomes.steps(proposals.plan(made)),
         proof=proposals.proof(made),
         digest=made.digest(),
+        then=_then(case),
         account=case.account,
         reason=given.text("reason", "text"),
     )
+
+
+def _then(case: Case) -> Mrk:
+    """Say what comes of the yes: the writes, or a wait for others."""
+    more = max(1, case.approvals_needed) - len(case.approvals) - 1
+    if more > 0:
+        return mrk("After your approval {} needed before anything is written.", many(more, "more is", "more are"))
+    return mrk("Yours is the last approval needed: what is listed above is written at once.")
 
 
 def _decline(case: Case, made: Proposal, given: _Given) -> Payload:

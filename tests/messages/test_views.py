@@ -92,6 +92,20 @@ def test_accept_needs_a_reason_and_an_end() -> None:
     assert "optional" not in block(view, "days")
 
 
+def test_approve_says_whether_it_is_the_last_yes() -> None:
+    """Whether writing starts with this click, or waits for others."""
+    last = "Yours is the last approval needed: what is listed above is written at once."
+    assert last in json.dumps(messages.modal(STRICT, Button.APPROVE, now=NOW))
+    given = case_in(CaseState.APPLYING).approvals
+    for approvals, needed, says in (
+        ((), 3, "After your approval 2 more are needed before anything is written."),
+        (given, 3, "After your approval 1 more is needed before anything is written."),
+        (given, 2, last),
+    ):
+        case = replace(STRICT, approvals=approvals, approvals_needed=needed)
+        assert says in json.dumps(messages.modal(case, Button.APPROVE, now=NOW))
+
+
 def test_who_accepts_answers_for_it_unless_they_name_somebody_else() -> None:
     """And a name once picked stays, as all does that is typed."""
     view = messages.modal(case_in(CaseState.NEW), Button.ACCEPT, now=NOW, by="U0ANN")
