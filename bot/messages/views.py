@@ -252,10 +252,9 @@ def _windows(made: Proposal, now: datetime) -> list[parts.Option]:
     days = sorted({*WINDOWS, made.settings.window_days})
     return [
         parts.Option(
-            label=many(d, "day"),
+            label=f"{many(d, 'day')}, since {now - timedelta(days=d):%Y-%m-%d}",
             value=str(d),
-            about=f"Since {now - timedelta(days=d):%Y-%m-%d}"
-            + (f"; nothing is known from before {now - timedelta(days=reach):%Y-%m-%d}" if d > reach else ""),
+            about=f"Nothing is known from before {now - timedelta(days=reach):%Y-%m-%d}" if d > reach else "",
         )
         for d in days
     ]
@@ -319,11 +318,8 @@ def _roll_back(case: Case, given: _Given) -> Payload:
 # -------------------- snooze, accept, narrow
 
 
-def _days(now: datetime, why: str) -> list[parts.Option]:
-    return [
-        parts.Option(label=f"{d} days", value=str(d), about=f"{why} on {now + timedelta(days=d):%Y-%m-%d}")
-        for d in DAYS
-    ]
+def _days(now: datetime) -> list[parts.Option]:
+    return [parts.Option(label=f"{d} days, until {now + timedelta(days=d):%Y-%m-%d}", value=str(d)) for d in DAYS]
 
 
 def _pick_days(options: list[parts.Option], given: _Given, default: str) -> parts.Option:
@@ -332,7 +328,7 @@ def _pick_days(options: list[parts.Option], given: _Given, default: str) -> part
 
 
 def _snooze(case: Case, now: datetime, given: _Given) -> Payload:
-    options = _days(now, "Comes back")
+    options = _days(now)
     return render(
         "modal_snooze",
         **_frame(case, Button.SNOOZE),
@@ -345,7 +341,7 @@ def _snooze(case: Case, now: datetime, given: _Given) -> Payload:
 
 
 def _accept(case: Case, now: datetime, given: _Given, by: str) -> Payload:
-    options = _days(now, "Ends")
+    options = _days(now)
     return render(
         "modal_accept",
         **_frame(case, Button.ACCEPT),
