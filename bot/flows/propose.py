@@ -13,7 +13,7 @@ from bot import rules
 from bot.errors import NoEvidenceError, NotAllowedError, NotFoundError, PolicyError, ProofError, RefineError, StaleError
 from bot.flows.ports import Note
 from bot.flows.world import World, files, task_text, thread
-from bot.model import Case, CaseId, CaseState, Evidence, Mode, Proposal, ProposalId, Role, Trim, UserId
+from bot.model import Case, CaseId, CaseState, Evidence, Mode, Proposal, ProposalId, Role, Trim, TrimSettings, UserId
 from bot.policy import trim
 from bot.rules import Button, Event
 
@@ -207,9 +207,9 @@ async def _work(world: World, case: Case, task: dict[str, Any]) -> None:
             revision=case.revision,
             role=role,
             evidence=evidence,
-            sentence=nothing(answer, settings.mode),
+            sentence=nothing(answer, settings),
             reason="",
-            notes=[*notes, thread(case.id, "no_proposal", str(case.revision), text=nothing(answer, settings.mode))],
+            notes=[*notes, thread(case.id, "no_proposal", str(case.revision), text=nothing(answer, settings))],
             detail={"evidence": evidence.digest()},
         )
         return
@@ -272,17 +272,20 @@ def _instead(role: Role) -> str:
     return "The review still shows what it used."
 
 
-def nothing(answer: Trim, mode: Mode) -> str:
+def nothing(answer: Trim, settings: TrimSettings) -> str:
     """Say why there is no proposal, in one plain sentence with a next step."""
     hidden = sum(a.kept and a.verdict.value in {"untracked", "unknown", "invisible"} for a in answer.actions)
     if not answer.granted:
         return "The role's policies grant nothing, so there is nothing to trim."
-    if hidden and mode is Mode.SAFE:
+    window = f"in the last {settings.window_days} days"
+    if hidden and settings.mode is Mode.SAFE:
         return (
-            f"Nothing to trim in safe mode: of {answer.granted} granted actions, {hidden} cannot be known to be unused "
-            "and the rest are in use. Strict mode would drop what IAM cannot tell about."
+            f"Nothing to trim in safe mode: of {answer.granted} granted actions, {hidden} cannot be known to be "
+            f"unused, and the rest were used {window} or are kept. Strict mode would drop what IAM cannot tell about."
         )
-    return f"Nothing to trim: all {answer.granted} granted actions are in use or kept by your settings."
+    return (
+        f"Nothing to trim: all {answer.granted} granted actions were used {window}, or are kept by settings or by hand."
+    )
 
 
 async def fresh_evidence(world: World, case: Case, role: Role) -> Evidence:

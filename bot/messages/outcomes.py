@@ -9,7 +9,7 @@ from datetime import datetime
 from bot import rules
 from bot.messages import cards, parts, sums, words
 from bot.messages.render import Payload, render
-from bot.messages.text import Mrk, code, cut, escape, line, listed, many, mention, mrk, shown, when
+from bot.messages.text import Mrk, code, cut, escape, line, many, mention, mrk, shown, when
 from bot.model import Case, CaseState, Checked, Step
 from bot.rules import Button, Team
 
@@ -130,7 +130,11 @@ def steps(every: Sequence[Step]) -> list[Mrk]:
 def expired(case: Case) -> Payload:
     return happened(
         "⚪",
-        mrk("The proposal for {} expired: it was not approved in time. Nothing was changed.", code(case.role_name)),
+        mrk(
+            "The proposal for {} expired: it was not approved in time. Nothing was changed. Re-open the case on its "
+            "card to propose again.",
+            code(case.role_name),
+        ),
     )
 
 
@@ -149,15 +153,25 @@ def aside_line(case: Case, name: str, args: Mapping[str, str]) -> Payload:
             return happened("⚪", said, reason, foot)
         case "accept":
             said = mrk("{} accepted until {} that {} is open to the outside.{}", by, until, role, answers)
-            foot = mrk("The role keeps its permissions, and a new way in ends the acceptance.")
+            foot = mrk("The role keeps its permissions, and a new way in ends the acceptance.{}", _archived(case))
             return happened("⚪", said, reason, foot)
         case "reopen":
             return happened("🔴", mrk("{} re-opened {}: it needs a decision.", by, role))
         case _:
             was = "accepted" if args.get("was") == CaseState.ACCEPTED else "snoozed"
-            people = listed([by, mention(owner)] if owner and owner != args.get("by") else [by])
-            said = mrk("{} is back and needs a decision. {} {}, who {} it:", role, args.get("why", ""), people, was)
+            why = args.get("why", "")
+            said = mrk("{} is back and needs a decision. {} It was {} by {}.{}", role, why, was, by, answers)
             return happened("🔴", said, reason)
+
+
+def _archived(case: Case) -> Mrk:
+    if not case.findings:
+        return Mrk("")
+    count = len(case.findings)
+    goes = "goes" if count == 1 else "go"
+    return mrk(
+        " Its {} {} to Access Analyzer's archive; the card says whether AWS took that.", many(count, "finding"), goes
+    )
 
 
 def _stay(case: Case) -> Mrk:
@@ -176,10 +190,9 @@ def reminder(case: Case, now: datetime, *, team: Team | None = None) -> Payload:
     return happened(
         "🟡",
         mrk(
-            "A proposal has waited for {}: removing {} from {}. {}",
+            "A proposal has waited for {}: {}. {}",
             many(hours, "hour"),
-            many(proposal.trim.removed, "action"),
-            code(case.role_name),
+            sums.removing(proposal),
             cards.approval(case, team),
         ),
         foot=mrk("It expires {}. The proposal is above, with its buttons.", when(case.until))

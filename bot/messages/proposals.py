@@ -351,7 +351,7 @@ def declined_line(case: Case, by: UserId, reason: str) -> Payload:
 def _named(case: Case) -> Mrk:
     if case.proposal is None:
         return mrk("the proposal for {}", code(case.role_name))
-    return mrk("removing {} from {}", many(case.proposal.trim.removed, "action"), code(case.role_name))
+    return sums.removing(case.proposal)
 
 
 def _digest(case: Case) -> Mrk:

@@ -70,20 +70,35 @@ def unseen_kept(trim: Trim) -> tuple[ActionVerdict, ...]:
 
 
 def headline(trim: Trim, role: str, window_days: int) -> str:
-    """Return what the proposal does, verb first: "unused" only where everything that goes is known to be unused."""
-    gone = [a for a in trim.actions if not a.kept]
-    if not gone:
-        return f"Tidy the policies of {role}"
-    counts = Counts.of(gone)
+    """Return what the proposal does, verb first."""
+    what, why = gone(trim, window_days)
+    return f"Remove {what} from {role} ({why})" if what else f"Tidy the policies of {role}"
+
+
+def removing(made: Proposal) -> Mrk:
+    """Return the same for the middle of a sentence."""
+    what, why = gone(made.trim, made.settings.window_days)
+    role = code(made.role.name)
+    return mrk("removing {} from {} ({})", what, role, why) if what else mrk("tidying the policies of {}", role)
+
+
+def gone(trim: Trim, window_days: int) -> tuple[str, str]:
+    """Return how many actions go, and why, with the window; both empty where none goes.
+
+    "Unused" only where everything that goes is known to be unused.
+    """
+    counts = Counts.of(a for a in trim.actions if not a.kept)
+    if not counts.granted:
+        return "", ""
     window = f"not used in {many(window_days, 'day')}"
     if counts.unused == counts.granted:
-        return f"Remove {many(len(gone), 'unused action')} from {role} ({window})"
+        return many(counts.granted, "unused action"), window
     said = [
         f"{counts.unused:,} {window}" if counts.unused else "",
         f"{counts.hidden:,} whose use cannot be known" if counts.hidden else "",
         f"{counts.no_call:,} without a call of their own" if counts.no_call else "",
     ]
-    return f"Remove {many(len(gone), 'action')} from {role} ({', '.join(s for s in said if s)})"
+    return many(counts.granted, "action"), ", ".join(s for s in said if s)
 
 
 # -------------------- documents

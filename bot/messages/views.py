@@ -123,9 +123,18 @@ def _approve(case: Case, made: Proposal, given: _Given) -> Payload:
         plan=outcomes.steps(proposals.plan(made)),
         proof=proposals.proof(made),
         digest=made.digest(),
+        then=_then(case),
         account=case.account,
         reason=given.text("reason", "text"),
     )
+
+
+def _then(case: Case) -> Mrk:
+    """Say what comes of the yes: the writes, or a wait for others."""
+    more = max(1, case.approvals_needed) - len(case.approvals) - 1
+    if more > 0:
+        return mrk("After your approval {} needed before anything is written.", many(more, "more is", "more are"))
+    return mrk("Yours is the last approval needed: what is listed above is written at once.")
 
 
 def _decline(case: Case, made: Proposal, given: _Given) -> Payload:
@@ -244,10 +253,9 @@ def _windows(made: Proposal, now: datetime) -> list[parts.Option]:
     days = sorted({*WINDOWS, made.settings.window_days})
     return [
         parts.Option(
-            label=many(d, "day"),
+            label=f"{many(d, 'day')}, since {now - timedelta(days=d):%Y-%m-%d}",
             value=str(d),
-            about=f"Since {now - timedelta(days=d):%Y-%m-%d}"
-            + (f"; nothing is known from before {now - timedelta(days=reach):%Y-%m-%d}" if d > reach else ""),
+            about=f"Nothing is known from before {now - timedelta(days=reach):%Y-%m-%d}" if d > reach else "",
         )
         for d in days
     ]
@@ -311,11 +319,8 @@ def _roll_back(case: Case, given: _Given) -> Payload:
 # -------------------- snooze, accept, narrow
 
 
-def _days(now: datetime, why: str) -> list[parts.Option]:
-    return [
-        parts.Option(label=f"{d} days", value=str(d), about=f"{why} on {now + timedelta(days=d):%Y-%m-%d}")
-        for d in DAYS
-    ]
+def _days(now: datetime) -> list[parts.Option]:
+    return [parts.Option(label=f"{d} days, until {now + timedelta(days=d):%Y-%m-%d}", value=str(d)) for d in DAYS]
 
 
 def _pick_days(options: list[parts.Option], given: _Given, default: str) -> parts.Option:
@@ -324,7 +329,7 @@ def _pick_days(options: list[parts.Option], given: _Given, default: str) -> part
 
 
 def _snooze(case: Case, now: datetime, given: _Given) -> Payload:
-    options = _days(now, "Comes back")
+    options = _days(now)
     return render(
         "modal_snooze",
         **_frame(case, Button.SNOOZE),
@@ -337,7 +342,7 @@ def _snooze(case: Case, now: datetime, given: _Given) -> Payload:
 
 
 def _accept(case: Case, now: datetime, given: _Given, by: str) -> Payload:
-    options = _days(now, "Ends")
+    options = _days(now)
     return render(
         "modal_accept",
         **_frame(case, Button.ACCEPT),

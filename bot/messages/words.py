@@ -165,9 +165,11 @@ def _waiting(case: Case) -> Mrk:
         return mrk("*Waiting for approval.*")
     until = mrk(" It expires {}.", when(case.until)) if case.until else Mrk("")
     return mrk(
-        "*Waiting for approval.* Remove {} of {}, proposed by {}. {} of {} approvals given.{}",
+        "*Waiting for approval.* Remove {} of {}, in {} mode over {}, proposed by {}. {} of {} approvals given.{}",
         proposal.trim.removed,
         many(proposal.trim.granted, "action"),
+        proposal.settings.mode.value,
+        many(proposal.settings.window_days, "day"),
         mention(proposal.proposed_by),
         len(case.approvals),
         max(1, case.approvals_needed),

@@ -396,7 +396,7 @@ _STATES: dict[CaseState, dict[str, Any]] = {
         "Press Retry later."
     },
     _S.NOTHING: {
-        "sentence": "Nothing to trim: all 3 granted actions are in use or kept by your settings.",
+        "sentence": "Nothing to trim: all 3 granted actions were used in the last 90 days, or are kept by settings or by hand.",
         "asked_by": RITA,
     },
     _S.WAITING: {"asked_by": RITA, "until": NOW + timedelta(hours=23)},

@@ -172,7 +172,13 @@ def _thread(data: Data) -> Iterator[tuple[str, Drawn]]:
     yield _message("proposal-half-approved", lambda: messages.proposal(half, NOW, team=TEAM))
     reason = data.say("Looks right.")
     aside = {"by": ANN, "until": "2026-03-02T09:30:00+00:00", "reason": reason, "owner": BEN}
-    back = {"by": ANN, "owner": BEN, "reason": reason, "was": "accepted", "why": data.say("It ended on 2026-03-02.")}
+    back = {
+        "by": ANN,
+        "owner": BEN,
+        "reason": reason,
+        "was": "accepted",
+        "why": data.say("Its acceptance ended on 2026-03-02."),
+    }
     for name, args in (("snooze", aside), ("accept", aside), ("reopen", {"by": ANN}), ("back", back)):
         yield _message(f"aside_line-{name}", lambda n=name, a=args: messages.aside_line(new, n, a))
     yield _message("approved_line", lambda: messages.approved_line(applying, ANN, reason))

@@ -92,6 +92,20 @@ def test_accept_needs_a_reason_and_an_end() -> None:
     assert "optional" not in block(view, "days")
 
 
+def test_approve_says_whether_it_is_the_last_yes() -> None:
+    """Whether writing starts with this click, or waits for others."""
+    last = "Yours is the last approval needed: what is listed above is written at once."
+    assert last in json.dumps(messages.modal(STRICT, Button.APPROVE, now=NOW))
+    given = case_in(CaseState.APPLYING).approvals
+    for approvals, needed, says in (
+        ((), 3, "After your approval 2 more are needed before anything is written."),
+        (given, 3, "After your approval 1 more is needed before anything is written."),
+        (given, 2, last),
+    ):
+        case = replace(STRICT, approvals=approvals, approvals_needed=needed)
+        assert says in json.dumps(messages.modal(case, Button.APPROVE, now=NOW))
+
+
 def test_who_accepts_answers_for_it_unless_they_name_somebody_else() -> None:
     """And a name once picked stays, as all does that is typed."""
     view = messages.modal(case_in(CaseState.NEW), Button.ACCEPT, now=NOW, by="U0ANN")
@@ -129,7 +143,8 @@ def test_what_is_put_aside_says_before_what_it_hides(button: Button, says: str, 
     assert "The card asks nobody any more" in said
     assert "It does not hide a new way in" in said
     assert block(view, "reason")["optional"] is False
-    about = [o["description"]["text"] for o in block(view, "days")["element"]["options"]]
+    about = [o["text"]["text"] for o in block(view, "days")["element"]["options"]]
+    assert about[0] == "7 days, until 2026-02-07"
     assert [a.rpartition(" ")[2] for a in about] == ["2026-02-07", "2026-02-14", "2026-03-02", "2026-05-01"]
     bare = json.dumps(messages.modal(replace(case_in(CaseState.NEW), findings=()), button, now=NOW))
     assert "findings in" not in bare
@@ -147,7 +162,8 @@ def test_adjust_says_how_far_back_the_report_can_tell() -> None:
         window = block(view, "window")["element"]
         assert [o["value"] for o in window["options"]] == ["30", "60", "90", "180", "365", "400"]
         assert window["initial_option"]["value"] == "90"
-        said = [o["value"] for o in window["options"] if "nothing is known from before" in o["description"]["text"]]
+        assert window["options"][2]["text"]["text"] == "90 days, since 2025-11-02"
+        said = [o["value"] for o in window["options"] if "Nothing is known from before" in json.dumps(o)]
         assert said == beyond
     case = case_in(CaseState.WAITING)
     made = case.proposal

@@ -287,7 +287,7 @@ def test_a_rollback_is_proved_by_the_snapshots_digest() -> None:
 def test_a_reminder_is_not_sent_for_what_is_decided() -> None:
     assert "no longer waits" in messages.reminder(case_in(CaseState.APPLYING), NOW)["text"]
     assert (
-        "A proposal has waited for 1 hour: removing 35 actions"
+        "A proposal has waited for 1 hour: removing 35 unused actions from `ApplicationRole` (not used in 90 days). Needs"
         in messages.reminder(case_in(CaseState.WAITING), NOW)["text"]
     )
 
