@@ -129,7 +129,7 @@ async def proposed(world: World, role_arn: str) -> CaseId:
     return case.id
 
 
-async def until_idle(world: World, *, pause: float = 0.05) -> list[str]:
+async def until_idle(world: World, *, pause: float = 0.15) -> list[str]:
     """Be the bot's clock until nothing is under way; returns what the database's errors said meanwhile."""
     said: list[str] = []
     while True:
