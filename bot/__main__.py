@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "trim": ("bot.offline", "trim"),
     "explain": ("bot.offline", "explain"),
     "audit": ("bot.audit_command", "audit"),
+    "migrate": ("bot.audit_command", "migrate"),
     "export": ("bot.audit_command", "export"),
     "import": ("bot.audit_command", "import_"),
 }

@@ -7,6 +7,7 @@ import logging
 import random
 import signal
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -24,22 +25,33 @@ from bot.aws import Aws, AwsSettings
 from bot.config import Settings
 from bot.durable import Engine
 from bot.errors import RefineError
-from bot.flows import Desk, World, decide, drive, post, propose, watch
+from bot.flows import Desk, World, drive, homes, post, propose, watch
 from bot.messages.slack import Slack, web_client
 from bot.model import CaseId
 from bot.policy import load_catalogue
 from bot.store import Store
+from bot.store.replicas import Replicas, replicas
 from handlers import Jobs, register, warm_up
 
 log = structlog.get_logger()
 
 ROUNDS = Counter("refine_rounds_total", "Rounds of the bot's clocks, by name and outcome", ["name", "outcome"])
 CASES = Gauge("refine_cases", "Cases by state", ["state"])
+LEADING = Gauge("refine_leading", "1 where this process does the work, 0 where it waits for its turn")
 LAST_WATCH = Gauge("refine_last_watch_timestamp_seconds", "When Access Analyzer was last read to the end")
 
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+def monotonic() -> float:
+    """Seconds that go on while the machine sleeps, where the system has such a clock."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def set_up_logging(settings: Settings) -> None:
@@ -86,6 +98,7 @@ class Bot:
     app: AsyncApp
     jobs: Jobs
     engine: Engine
+    replicas: Replicas
     ready: bool = False
 
 
@@ -98,15 +111,16 @@ async def assemble(settings: Settings) -> AsyncIterator[Bot]:
                 settings.database_url(),
                 audit_key=settings.audit_key(),
                 clock=now,
-                new_id=lambda: uuid.uuid4().hex[:12],
+                new_id=new_id,
             )
         )
+        several = replicas(settings.database_url(), store, monotonic=monotonic, new_id=new_id)
         aws = await stack.enter_async_context(Aws(aws_settings(settings)))
         client = await stack.enter_async_context(
             web_client(settings.slack_bot_token.get_secret_value(), base_url=settings.slack_api_url)
         )
         slack = Slack(client, clock=now, sleep=asyncio.sleep, spacing=settings.refine_post_seconds)
-        engine = Engine()
+        engine = Engine(lambda name, key: store.tell(f"{name}/{key}")) if store.shared else Engine()
         world = World(
             store=store,
             aws=aws,
@@ -115,8 +129,9 @@ async def assemble(settings: Settings) -> AsyncIterator[Bot]:
             settings=settings,
             catalogue=await asyncio.to_thread(load_catalogue),
             clock=now,
-            new_id=lambda: uuid.uuid4().hex[:12],
+            new_id=new_id,
             sleep=asyncio.sleep,
+            sure=several.sure,
             own_roles=await _own_roles(aws),
             workspace=await slack.team_id(),
         )
@@ -135,7 +150,16 @@ async def assemble(settings: Settings) -> AsyncIterator[Bot]:
         )
         register(app, Desk(world), jobs, slack)
         await warm_up(app)
-        yield Bot(settings=settings, world=world, store=store, slack=slack, app=app, jobs=jobs, engine=engine)
+        yield Bot(
+            settings=settings,
+            world=world,
+            store=store,
+            slack=slack,
+            app=app,
+            jobs=jobs,
+            engine=engine,
+            replicas=several,
+        )
 
 
 def aws_settings(settings: Settings) -> AwsSettings:
@@ -174,18 +198,18 @@ async def run(settings: Settings) -> None:
     async with assemble(settings) as bot, AsyncExitStack() as stack:
         runner = await _serve(bot)
         stack.push_async_callback(runner.cleanup)  # harmless twice: it has to end before the jobs do, see below
-        await bot.engine.start()
-        stack.push_async_callback(bot.engine.stop)
-        tasks = [
-            asyncio.create_task(_every(settings.refine_poll_seconds, "watch", lambda: _watch(bot), stop)),
-            asyncio.create_task(_every(15, "tick", lambda: watch.tick(bot.world), stop)),
-            asyncio.create_task(_every(3600, "weekly", lambda: watch.weekly(bot.world), stop)),
-            asyncio.create_task(post.pump(bot.world, stop=stop)),
+        leave = asyncio.Event()
+        work = [
+            asyncio.create_task(
+                bot.replicas.run(lambda ended: _work(bot, ended), stop=leave, hear=lambda what: _hear(bot, what))
+            ),
+            asyncio.create_task(homes.keep(bot.world, stop=leave)),
         ]
         sockets = await _connect(bot)
         bot.ready = True
         log.info("ready", port=settings.refine_port, way="socket mode" if sockets else "http")
-        await stop.wait()
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({stopped, *work}, return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
         bot.ready = False
         for socket in sockets:
@@ -193,9 +217,43 @@ async def run(settings: Settings) -> None:
         await runner.cleanup()  # no click is taken any more: those taken are finished
         bot.world.poke()
         await bot.jobs.drain(timeout=20)
-        _, late = await asyncio.wait(tasks, timeout=20)
-        for task in late:
+        leave.set()
+        await asyncio.gather(*work)
+
+
+async def _work(bot: Bot, ended: asyncio.Event) -> None:
+    """Do what one process does for all, until `ended` is set: run flows, keep clocks, send what is to be said."""
+    LEADING.set(1)
+    await bot.engine.start()
+    tasks = [
+        asyncio.create_task(_every(bot.settings.refine_poll_seconds, "watch", lambda: _watch(bot), ended)),
+        asyncio.create_task(_every(15, "tick", lambda: watch.tick(bot.world), ended)),
+        asyncio.create_task(_every(3600, "weekly", lambda: watch.weekly(bot.world), ended)),
+        asyncio.create_task(post.pump(bot.world, stop=ended)),
+    ]
+    try:
+        await ended.wait()
+        await asyncio.wait(tasks, timeout=20)
+        await bot.engine.stop()
+    finally:
+        # Cut off where another process may be at it already: nothing may go on here.
+        LEADING.set(0)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await bot.engine.stop(patience=0)
+
+
+async def _hear(bot: Bot, what: str) -> None:
+    """Note what another process wrote: there is something to send, a card was drawn, or a flow is to be run."""
+    name, _, key = what.partition("/")
+    if key and bot.replicas.leading:
+        with suppress(LookupError):  # of a newer version
+            await bot.engine.submit(name, key)
+    elif what == "card":
+        bot.world.moved.set()
+    else:
+        bot.world.poke()
 
 
 async def _watch(bot: Bot) -> None:
@@ -265,4 +323,4 @@ async def _serve(bot: Bot) -> web.AppRunner:
     return runner
 
 
-__all__ = ["assemble", "decide", "run"]
+__all__ = ["assemble", "run"]

@@ -1,4 +1,4 @@
-"""The operator's commands over what is stored: audit verify, show and export; export and import of everything."""
+"""The operator's commands over what is stored: audit verify, show, export; export and import of all; migrate."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import asyncio
 import csv
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from bot.config import StoreSettings
     from bot.model import AuditEntry
     from bot.store import Store
 
@@ -87,16 +90,35 @@ def export_audit(*, form: str) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.File("w", encoding="utf-8", atomic=True))
-def export(*, file: IO[str]) -> None:
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+def export(*, file: str) -> None:
     """Write everything that is stored to FILE (- for standard output) as JSON lines, while the bot runs or not."""
 
     async def work() -> None:
         async with _open() as store:
-            async for line in store.dump():
-                file.write(line + "\n")
+            with _replaced(file) as out:
+                async for line in store.dump():
+                    out.write(line + "\n")
 
     asyncio.run(work())
+
+
+@contextmanager
+def _replaced(file: str) -> Iterator[IO[str]]:
+    """Write to standard output for -; else to a file that takes the place of FILE once all is written."""
+    if file == "-":
+        yield sys.stdout
+        return
+    path = Path(file).resolve()
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
+    ) as out:
+        try:
+            yield out
+        except BaseException:
+            Path(out.name).unlink()
+            raise
+    Path(out.name).replace(path)
 
 
 @click.command("import")
@@ -121,14 +143,39 @@ def import_(*, file: IO[str]) -> None:
         sys.exit(1)
 
 
+@click.command()
+@click.option("--grant", default="", metavar="USER", help="The database user that the bot logs in as.")
+def migrate(*, grant: str) -> None:
+    """Make or migrate the tables, as the user in REFINE_DATABASE_URL; the bot may then run as another.
+
+    On PostgreSQL, USER gets what the bot needs and no more: of the audit log, to read entries and to append them.
+    """
+    from bot.errors import InputError
+
+    async def work() -> None:
+        async with _open() as store:
+            if grant and not store.shared:
+                raise InputError("--grant is for PostgreSQL.", "A SQLite file belongs to whoever may write it.")
+            if grant:
+                await store.grant(grant)
+
+    asyncio.run(work())
+    click.echo("The tables are those of this version." + (f" {grant} may use them as the bot." if grant else ""))
+
+
 def _open(*, alone: bool = False) -> AbstractAsyncContextManager[Store]:
+    from bot.config import read_store_settings
+
+    return open_store(read_store_settings(), alone=alone)
+
+
+def open_store(settings: StoreSettings, *, alone: bool = False) -> AbstractAsyncContextManager[Store]:
+    """Open the store for a command, beside a bot that may be running."""
     import uuid
     from datetime import UTC, datetime
 
-    from bot.config import read_settings
     from bot.store import Store
 
-    settings = read_settings()
     return Store.open(
         settings.database_url(),
         audit_key=settings.audit_key(),

@@ -6,7 +6,7 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -19,13 +19,52 @@ def _split(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+S = TypeVar("S", bound=BaseSettings)
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
-class Settings(BaseSettings):
-    """Every setting, by the name of its environment variable. Lists are separated by commas."""
+class StoreSettings(BaseSettings):
+    """The settings of what is stored: all that the commands over it need."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, case_sensitive=False)
+
+    refine_data_dir: Path = Field(Path("var"), description="Where the SQLite database and the audit key are kept.")
+    refine_database_url: SecretStr | None = Field(
+        None,
+        description="`postgresql://user:password@host/database` for several replicas; default: a SQLite file in the "
+        "data directory.",
+    )
+    refine_audit_key: SecretStr | None = Field(
+        None,
+        description="Key of the audit chain; default: a file made in the data directory. Replicas need the same one.",
+    )
+
+    def audit_key(self) -> bytes:
+        """Return the audit key, made on first use with mode 0600 where none is set: it must not be in the database."""
+        if self.refine_audit_key is not None:
+            return self.refine_audit_key.get_secret_value().encode()
+        self.refine_data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self.refine_data_dir / "audit.key"
+        with (
+            suppress(FileExistsError),
+            os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+        ):
+            file.write(secrets.token_hex(32).encode() + b"\n")
+        key = path.read_bytes().strip()
+        if not key:
+            raise ConfigError(
+                f"The audit key file {path.name} in REFINE_DATA_DIR is empty.", "Restore it from your backup."
+            )
+        return key
+
+    def database_url(self) -> str:
+        if self.refine_database_url is not None:
+            return self.refine_database_url.get_secret_value()
+        return f"sqlite:///{self.refine_data_dir / 'bot.db'}"
+
+
+class Settings(StoreSettings):
+    """Every setting, by the name of its environment variable. Lists are separated by commas."""
 
     slack_bot_token: SecretStr = Field(description="The bot token of the Slack app (`xoxb-…`).")
     slack_app_token: SecretStr | None = Field(
@@ -42,6 +81,16 @@ class Settings(BaseSettings):
     )
     refine_approvals_needed: int = Field(1, ge=1, le=10, description="How many approvers have to say yes.")
     refine_four_eyes: bool = Field(True, description="Whether the proposer may not approve their own proposal.")
+    refine_rollback_four_eyes: bool = Field(
+        False,
+        description="Whether two approvers have to press Roll back, the second within `REFINE_EXPIRY_HOURS`. Off: one "
+        "is enough, because a rollback must be quick.",
+    )
+    refine_check_no_new_access: bool = Field(
+        True,
+        description="Whether AWS compares old and new documents before a write (CheckNoNewAccess, which AWS bills for "
+        "each changed policy). Refine's own proof is made in any case.",
+    )
 
     refine_mode: Mode = Field(
         Mode.SAFE, description="`safe` keeps what IAM cannot tell about, `strict` keeps only what was seen."
@@ -82,36 +131,11 @@ class Settings(BaseSettings):
         1.0, ge=0, le=60, description="Seconds between two posts to one channel: Slack takes about one a second."
     )
 
-    refine_data_dir: Path = Field(Path("var"), description="Where the database and the audit key are kept.")
-    refine_audit_key: SecretStr | None = Field(
-        None, description="Key of the audit chain; default: a file made in the data directory."
-    )
     refine_port: int = Field(
         8080, ge=0, le=65535, description="Port of `/healthz`, `/readyz`, `/metrics`, and of `/slack/events` for HTTP."
     )
     refine_log: str = Field("json", pattern="^(json|text)$", description="`json`, or `text` for a terminal.")
     refine_log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="What is logged.")
-
-    def audit_key(self) -> bytes:
-        """Return the audit key, made on first use with mode 0600 where none is set: it must not be in the database."""
-        if self.refine_audit_key is not None:
-            return self.refine_audit_key.get_secret_value().encode()
-        self.refine_data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self.refine_data_dir / "audit.key"
-        with (
-            suppress(FileExistsError),
-            os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
-        ):
-            file.write(secrets.token_hex(32).encode() + b"\n")
-        key = path.read_bytes().strip()
-        if not key:
-            raise ConfigError(
-                f"The audit key file {path.name} in REFINE_DATA_DIR is empty.", "Restore it from your backup."
-            )
-        return key
-
-    def database_url(self) -> str:
-        return f"sqlite:///{self.refine_data_dir / 'bot.db'}"
 
 
 def read_settings(**overrides: Any) -> Settings:
@@ -121,8 +145,23 @@ def read_settings(**overrides: Any) -> Settings:
         ConfigError: with one sentence for each variable that is missing or wrong; values are not repeated, for they
             may be secrets.
     """
+    settings = _read(Settings, overrides)
+    if settings.slack_app_token is None and settings.slack_signing_secret is None:
+        raise ConfigError(
+            "Neither SLACK_APP_TOKEN nor SLACK_SIGNING_SECRET is set.",
+            "Set the first for Socket Mode, or the second for signed HTTP.",
+        )
+    return settings
+
+
+def read_store_settings() -> StoreSettings:
+    """Return the settings of the environment that are about what is stored; raises ConfigError as `read_settings`."""
+    return _read(StoreSettings, {})
+
+
+def _read(kind: type[S], overrides: dict[str, Any]) -> S:
     try:
-        settings = Settings(**overrides)
+        return kind(**overrides)
     except ValidationError as error:
         problems = []
         for each in error.errors(include_input=False, include_url=False):
@@ -132,9 +171,3 @@ def read_settings(**overrides: Any) -> Settings:
             else:
                 problems.append(f"{name} is wrong: {each['msg'].lower()}.")
         raise ConfigError(" ".join(problems), "The README lists every setting.") from None
-    if settings.slack_app_token is None and settings.slack_signing_secret is None:
-        raise ConfigError(
-            "Neither SLACK_APP_TOKEN nor SLACK_SIGNING_SECRET is set.",
-            "Set the first for Socket Mode, or the second for signed HTTP.",
-        )
-    return settings

@@ -7,6 +7,7 @@ submits every unfinished case again (`flows.watch.tick`): whatever a crash or an
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -20,7 +21,16 @@ Job = tuple[str, str]  # a flow's name and its key
 
 
 class Engine:
-    def __init__(self) -> None:
+    """See `register`, `submit`, `start` and `stop`.
+
+    Args:
+        elsewhere: told of a job that is submitted while this engine is not started, where another process has the one
+            that is; None: the job waits for the start.
+    """
+
+    def __init__(self, elsewhere: Callable[[str, str], Awaitable[None]] | None = None) -> None:
+        self._elsewhere = elsewhere
+        self._context = contextvars.copy_context()
         self._flows: dict[str, Flow] = {}
         self._running: dict[Job, asyncio.Task[None]] = {}
         self._asked: dict[Job, None] = {}  # in the order of asking: before the start, or while the same job ran
@@ -31,7 +41,9 @@ class Engine:
         self._flows[name] = flow
 
     async def submit(self, name: str, key: str) -> None:
-        """Start the flow soon; where it runs already, once more afterwards. Before `start` and after `stop` it waits.
+        """Start the flow soon; where it runs already, once more afterwards.
+
+        Before `start` and after `stop` it waits, here or `elsewhere`.
 
         Raises:
             LookupError: no flow has this name.
@@ -41,10 +53,14 @@ class Engine:
         job = (name, key)
         if self._open and job not in self._running:
             self._run(job)
-        else:
+        elif self._open or self._elsewhere is None:
             self._asked[job] = None
+        else:
+            await self._elsewhere(name, key)
 
     async def start(self) -> None:
+        """Run what is submitted, from now on in the context of this call, whoever submits it."""
+        self._context = contextvars.copy_context()
         self._open = True
         asked, self._asked = self._asked, {}
         for job in asked:
@@ -62,7 +78,9 @@ class Engine:
         await asyncio.gather(*late, return_exceptions=True)
 
     def _run(self, job: Job) -> None:
-        task = self._running[job] = asyncio.create_task(self._call(*job), name="/".join(job))
+        task = self._running[job] = asyncio.create_task(
+            self._call(*job), name="/".join(job), context=self._context.copy()
+        )
         task.add_done_callback(lambda _: self._ended(job))
 
     def _ended(self, job: Job) -> None:

@@ -99,6 +99,18 @@ class NotAllowedError(RefineError):
     code = "not_allowed"
 
 
+class LimitError(NotAllowedError):
+    """As many changes began within the last hour as may begin in one."""
+
+    code = "limit"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"{limit} changes started within the last hour, which is the limit.",
+            "Wait, or raise REFINE_CHANGES_PER_HOUR.",
+        )
+
+
 class StaleError(RefineError):
     """The world moved since the person looked: the live policy, the evidence, or a button of an older card."""
 

@@ -374,6 +374,11 @@ class Proposal:
     def live_digest(self) -> Digest:
         return self.role.live_digest()
 
+    def must_keep(self) -> tuple[str, ...]:
+        """What a change has to go on allowing, wherever it was allowed."""
+        kept = {Verdict.USED, Verdict.PROTECTED}
+        return tuple(a.action for a in self.trim.actions if a.verdict in kept)
+
     def digest(self) -> Digest:
         """What an approval names: the role, the live policies, the evidence and the documents."""
         return digest([self.role.arn, self.live_digest, self.evidence.digest(), self.trim.documents_digest()])
@@ -478,6 +483,15 @@ class Change:
     before: Role  # the snapshot
     expected: Digest  # permissions_digest once it is done
     undoes: ChangeId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A check around a change, and what came of it; where it was not made, why."""
+
+    name: str  # whose it is: AWS's operation, or Refine's checker
+    made: bool
+    said: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

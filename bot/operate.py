@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from bot.config import Settings
+    from bot.config import Settings, StoreSettings
+    from bot.store import Store
 
 _MARKS = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
 
@@ -76,33 +79,56 @@ async def _doctor(settings: Settings) -> int:
                 say(each.state, each.sentence, each.todo)
     except RefineError as error:
         say("fail", error.sentence, error.next_step)
+    await _look_at_the_store(settings, say)
     return bad
+
+
+async def _look_at_the_store(settings: Settings, say: Callable[..., None]) -> None:
+    from bot.errors import RefineError
+
+    try:
+        async with _store(settings) as store:
+            broken, rewrites, shared = await store.verify_audit(), await store.may_rewrite_audit(), store.shared
+    except RefineError as error:
+        say("fail", error.sentence, error.next_step)
+        return
+    say("ok", f"The database answers: {'PostgreSQL' if shared else 'a SQLite file'}.")
+    if broken is None:
+        say("ok", "The audit log is whole.")
+    else:
+        say("fail", f"The audit log is broken from entry {broken} on.", "See `refine audit verify`.")
+    if shared and rewrites:
+        say(
+            "warn",
+            "The database user could rewrite the audit log, because the tables are its own.",
+            "Make them as another user: `refine migrate --grant USER`.",
+        )
+    if shared and settings.refine_audit_key is None:
+        say("warn", "REFINE_AUDIT_KEY is not set, so each replica would make its own.", "Set it to one key for all.")
 
 
 @click.command()
 @click.option("--off", is_flag=True, help="Lift the pause.")
 def pause(*, off: bool) -> None:
     """Stop every write, at once, until `refine pause --off`."""
-    from bot.config import read_settings
+    from bot.config import read_store_settings
 
-    asyncio.run(_pause(read_settings(), on=not off))
+    asyncio.run(_pause(read_store_settings(), on=not off))
     click.echo("Refine writes nothing until `refine pause --off`." if not off else "Refine is at work again.")
 
 
-async def _pause(settings: Settings, *, on: bool) -> None:
-    import uuid
+async def _pause(settings: StoreSettings, *, on: bool) -> None:
     from datetime import UTC, datetime
 
     from bot.flows.decide import PAUSED
     from bot.rules import REFINE
-    from bot.store import Store
 
-    async with Store.open(
-        settings.database_url(),
-        audit_key=settings.audit_key(),
-        clock=lambda: datetime.now(UTC),
-        new_id=lambda: uuid.uuid4().hex,
-        alone=False,
-    ) as store:
+    async with _store(settings) as store:
         at = datetime.now(UTC)
         await store.set_flag(PAUSED, f"from the command line since {at:%Y-%m-%d %H:%M} UTC" if on else "", REFINE)
+
+
+def _store(settings: StoreSettings) -> AbstractAsyncContextManager[Store]:
+    from bot.audit_command import open_store
+
+    return open_store(settings)

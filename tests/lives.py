@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import resource
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,9 +26,11 @@ from bot.model import CaseId, Person, UserId
 from bot.policy import load_catalogue
 from bot.rules import BUSY, Button, Event
 from bot.store import Store
+from bot.store.replicas import replicas
 
 ANN, BEN, RITA = UserId("U0ANN"), UserId("U0BEN"), UserId("U0RITA")
 HUB = "123456789012"
+IDLE_SECONDS = 3.0  # a replica that says nothing for so long is taken to be gone
 KEY = b"a key of the tests"
 CATALOGUE = load_catalogue()  # read before the fork: every life starts with it
 
@@ -47,7 +50,9 @@ def now() -> datetime:
 
 
 def settings(data_dir: Path, **more: Any) -> Settings:
+    url = data_dir / "url"  # of a PostgreSQL database; without it the state is in a SQLite file beside it
     values: dict[str, Any] = {
+        "refine_database_url": url.read_text() if url.exists() else None,
         "slack_bot_token": "xoxb-none",
         "slack_signing_secret": "none",
         "refine_channel": "C0SECURITY",
@@ -145,9 +150,30 @@ def live(data_dir: Path, aws_url: str, more: dict[str, Any]) -> None:
 
 async def _live(data_dir: Path, aws_url: str, more: dict[str, Any]) -> None:
     async with bot(data_dir, aws_url, **more) as world:
-        await world.engine.start()
-        await until_idle(world)
-        await world.engine.stop()
+        stop = asyncio.Event()
+
+        async def work(_: asyncio.Event) -> None:
+            await world.engine.start()
+            try:
+                await until_idle(world)
+            finally:
+                await world.engine.stop()
+            stop.set()
+
+        one = replicas(
+            world.settings.database_url(),
+            world.store,
+            monotonic=time.monotonic,
+            new_id=world.new_id,
+            beat=0.05,
+            idle=IDLE_SECONDS,
+        )
+        world.sure = one.sure
+        await one.run(work, stop=stop, hear=_deaf)
+
+
+async def _deaf(_: str) -> None:
+    return
 
 
 def live_without_room(data_dir: Path, aws_url: str, said: Any) -> None:

@@ -27,10 +27,10 @@ from bot.rules import REFINE, Event
 from bot.store import Store
 from sandbox.aws import LocalAws, start
 from sandbox.aws.front import Front
-from tests import lives, torture
+from tests import lives, postgres, torture
 from tests.lives import BEN, HUB
 from tests.store.world import ANN, RITA, TEAM, Clock, applying, change, new_case, opened, proposal, yes
-from tests.torture import Kill, Plan, Tap, Trial, in_force, tapped
+from tests.torture import Databases, Kill, Plan, Tap, Trial, in_force, tapped
 
 pytestmark = pytest.mark.xdist_group("torture")
 
@@ -43,10 +43,13 @@ def aws() -> Iterator[LocalAws]:
 
 
 @pytest.fixture(scope="module")
-def template(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder: Path = tmp_path_factory.mktemp("template")
-    asyncio.run(torture._template(folder, aws.url))
-    return folder / "bot.db"
+def sqlite(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> Databases:
+    return Databases.made("sqlite", tmp_path_factory.mktemp("template"), aws.url)
+
+
+@pytest.fixture(scope="module", params=torture.ENGINES)
+def databases(request: pytest.FixtureRequest, sqlite: Databases) -> Databases:
+    return sqlite if request.param == "sqlite" else Databases(None)
 
 
 # -------------------- kills, faults, edits
@@ -64,23 +67,60 @@ SOME = {
 
 
 @pytest.mark.parametrize("name", SOME)
-def test_a_change_ends_applied_or_taken_back_whatever_happens(name: str, aws: LocalAws, template: Path) -> None:
+def test_a_change_ends_applied_or_taken_back_whatever_happens(name: str, aws: LocalAws, databases: Databases) -> None:
     tally = torture.Tally()
-    Trial(aws, SOME[name], random.Random(1), template, tally).run()
+    Trial(aws, SOME[name], random.Random(1), databases, tally).run()
     assert tally.violations == []
     assert tally.counts["kills"] + tally.counts["faults"] >= 1
 
 
-def test_somebody_elses_edit_is_never_overwritten(aws: LocalAws, template: Path) -> None:
+def test_a_replica_that_was_frozen_in_the_middle_is_followed_and_does_no_harm_when_it_wakes(aws: LocalAws) -> None:
     tally = torture.Tally()
-    Trial(aws, Plan(SMALL, edit_at=110), random.Random(110), template, tally).run()
+    plan = Plan(SMALL, kills=(Kill(2, "write", "before", freeze=True),), back=True)
+    Trial(aws, plan, random.Random(1), Databases(None), tally).run()
+    assert tally.violations == []
+    assert tally.counts["frozen"] == 2, "in the change and in the rollback"
+
+
+def test_a_database_that_is_away_for_a_while_holds_the_change_and_loses_nothing(aws: LocalAws, tmp_path: Path) -> None:
+    case_id = _victim(aws, tmp_path, Databases(None), ("full", "inline", "inline_gone"))
+
+    async def run(tap: Tap) -> str:
+        async with lives.bot(tmp_path, aws.url, refine_settle_seconds=1.0) as world:
+            await _approved(world, case_id)
+            await world.engine.start()
+            ticking = asyncio.create_task(lives.until_idle(world))
+            while not any(c.operation in torture.WRITES for c in tap.calls):
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(postgres.server().crash)
+            try:
+                await world.store.record(case_id, BEN, "said", {})
+                said = ""
+            except StoreError as error:
+                said = error.say()
+            await asyncio.sleep(1.0)
+            await asyncio.to_thread(postgres.server().start)
+            await ticking
+            await world.engine.stop()
+            await _ends_applied(world, case_id, tap)
+            return said
+
+    with tapped(Tap()) as tap:
+        said = asyncio.run(run(tap))
+    assert "does not answer" in said
+    assert "Refine goes on by itself" in said
+
+
+def test_somebody_elses_edit_is_never_overwritten(aws: LocalAws, databases: Databases) -> None:
+    tally = torture.Tally()
+    Trial(aws, Plan(SMALL, edit_at=110), random.Random(110), databases, tally).run()
     assert tally.violations == []
     assert tally.counts["edits"] == 1
 
 
-def test_the_trials_can_fail(aws: LocalAws, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_trials_can_fail(aws: LocalAws, databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another text than the approved one is in force, and the trial has to see it."""
-    trial = Trial(aws, Plan(("aws", "inline", "inline_gone")), random.Random(1), template, tally := torture.Tally())
+    trial = Trial(aws, Plan(("aws", "inline", "inline_gone")), random.Random(1), databases, tally := torture.Tally())
     plain = trial._check
 
     def check(case: Case, *, back: bool) -> None:
@@ -96,13 +136,13 @@ def test_the_trials_can_fail(aws: LocalAws, template: Path, monkeypatch: pytest.
 # -------------------- many people at once
 
 
-def _victim(aws: LocalAws, folder: Path, template: Path, parts: tuple[str, ...]) -> CaseId:
+def _victim(aws: LocalAws, folder: Path, databases: Databases, parts: tuple[str, ...]) -> CaseId:
     """Return the case of a role whose proposal waits for approval."""
     aws.reset(world=False)
     aws.report_seconds = 0.0
     for name, data in torture.role_of(parts).items():
         aws.add_role(name, data)
-    (folder / "bot.db").write_bytes(template.read_bytes())
+    databases.prepare(folder)
 
     async def propose() -> CaseId:
         async with lives.bot(folder, aws.url) as world:
@@ -138,9 +178,9 @@ def _case(folder: Path, aws: LocalAws, case_id: CaseId) -> Case:
 
 
 def test_fifty_approvals_at_once_over_four_processes_are_one_change(
-    aws: LocalAws, template: Path, tmp_path: Path
+    aws: LocalAws, databases: Databases, tmp_path: Path
 ) -> None:
-    case_id = _victim(aws, tmp_path, template, ("inline", "inline_gone"))
+    case_id = _victim(aws, tmp_path, databases, ("inline", "inline_gone"))
     with tapped(Tap()) as tap:
         told = _at_once(tmp_path, aws, case_id, [("approve", 13), ("approve", 13), ("approve", 12), ("approve", 12)])
     assert len(told) == 50
@@ -160,9 +200,9 @@ def test_fifty_approvals_at_once_over_four_processes_are_one_change(
     ],
 )
 def test_of_approve_decline_adjust_and_expire_at_once_one_wins_and_the_others_are_told(
-    aws: LocalAws, template: Path, tmp_path: Path, acts: list[tuple[str, int]]
+    aws: LocalAws, databases: Databases, tmp_path: Path, acts: list[tuple[str, int]]
 ) -> None:
-    case_id = _victim(aws, tmp_path, template, ("inline",))
+    case_id = _victim(aws, tmp_path, databases, ("inline",))
     before = in_force(aws)
     first = _case(tmp_path, aws, case_id)
     told = _at_once(tmp_path, aws, case_id, acts)
@@ -203,9 +243,9 @@ async def _ends_applied(world: World, case_id: CaseId, tap: Tap) -> None:
 
 @pytest.mark.parametrize("patience", [30.0, 0.2])
 def test_a_database_that_another_process_holds_for_seconds_holds_the_change_and_loses_nothing(
-    patience: float, aws: LocalAws, template: Path, tmp_path: Path
+    patience: float, aws: LocalAws, sqlite: Databases, tmp_path: Path
 ) -> None:
-    case_id = _victim(aws, tmp_path, template, ("full", "inline", "inline_gone"))
+    case_id = _victim(aws, tmp_path, sqlite, ("full", "inline", "inline_gone"))
 
     def hold(held: threading.Event) -> None:
         other = sqlite3.connect(tmp_path / "bot.db", isolation_level=None)
@@ -242,9 +282,9 @@ def test_a_database_that_another_process_holds_for_seconds_holds_the_change_and_
 
 
 def test_a_full_disk_is_said_and_the_change_goes_on_where_there_is_room_again(
-    aws: LocalAws, template: Path, tmp_path: Path
+    aws: LocalAws, sqlite: Databases, tmp_path: Path
 ) -> None:
-    case_id = _victim(aws, tmp_path, template, ("aws", "full", "inline"))
+    case_id = _victim(aws, tmp_path, sqlite, ("aws", "full", "inline"))
 
     async def approve() -> None:
         async with lives.bot(tmp_path, aws.url) as world:
@@ -447,9 +487,9 @@ class Away(lives.People):
 
 
 async def test_a_pause_and_an_absent_slack_hold_a_change_where_it_is_and_decide_nothing(
-    aws: LocalAws, template: Path, tmp_path: Path
+    aws: LocalAws, sqlite: Databases, tmp_path: Path
 ) -> None:
-    case_id = await asyncio.to_thread(_victim, aws, tmp_path, template, ("full", "inline", "inline_gone"))
+    case_id = await asyncio.to_thread(_victim, aws, tmp_path, sqlite, ("full", "inline", "inline_gone"))
     people = Away()
     async with lives.bot(tmp_path, aws.url, refine_approvers="S0APPROVERS") as world:
         world.slack = people
@@ -491,9 +531,9 @@ class Then(Tap):
         return answer
 
 
-async def test_a_write_of_unknown_outcome_is_taken_back_too(aws: LocalAws, template: Path, tmp_path: Path) -> None:
+async def test_a_write_of_unknown_outcome_is_taken_back_too(aws: LocalAws, sqlite: Databases, tmp_path: Path) -> None:
     """The bot stops right after a lost reply; when it is back, the approver is none any more."""
-    case_id = await asyncio.to_thread(_victim, aws, tmp_path, template, ("full", "inline"))
+    case_id = await asyncio.to_thread(_victim, aws, tmp_path, sqlite, ("full", "inline"))
     before = in_force(aws)
     people = Away()
     people.away = False
@@ -518,10 +558,10 @@ async def test_a_write_of_unknown_outcome_is_taken_back_too(aws: LocalAws, templ
 
 
 async def test_evidence_from_after_now_is_not_believed_to_be_fresh(
-    aws: LocalAws, template: Path, tmp_path: Path
+    aws: LocalAws, sqlite: Databases, tmp_path: Path
 ) -> None:
     """The clock was set back after the proposal: the report is read anew, and what was used meanwhile is seen."""
-    case_id = await asyncio.to_thread(_victim, aws, tmp_path, template, ("inline",))
+    case_id = await asyncio.to_thread(_victim, aws, tmp_path, sqlite, ("inline",))
     before = in_force(aws)
     async with lives.bot(tmp_path, aws.url, clock=lambda: lives.now() - timedelta(days=3)) as world:
         aws.use("Victim", "cloudtrail:CreateTrail")
@@ -534,9 +574,9 @@ async def test_evidence_from_after_now_is_not_believed_to_be_fresh(
 
 
 async def test_giving_back_is_one_move_that_a_crash_cannot_cut_in_two(
-    aws: LocalAws, template: Path, tmp_path: Path
+    aws: LocalAws, sqlite: Databases, tmp_path: Path
 ) -> None:
-    case_id = await asyncio.to_thread(_victim, aws, tmp_path, template, ("inline",))
+    case_id = await asyncio.to_thread(_victim, aws, tmp_path, sqlite, ("inline",))
     before = in_force(aws)
     async with lives.bot(tmp_path, aws.url) as world:
         await _approved(world, case_id)

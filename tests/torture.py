@@ -30,8 +30,8 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from bot.store.codec import decode
 from sandbox.aws import LocalAws, start
 from sandbox.aws.front import Front
 from sandbox.aws.iam import Iam
-from tests import lives
+from tests import lives, postgres
 from tests.lives import BEN, HUB
 
 LIFE_SECONDS = 240.0  # a life that takes longer is stuck
@@ -54,6 +54,7 @@ WRITES = frozenset(
 SQS = "arn:aws:iam::aws:policy/AmazonSQSFullAccess"
 KINESIS = "arn:aws:iam::aws:policy/AmazonKinesisReadOnlyAccess"
 OTHER = "arn:aws:iam::aws:policy/AmazonSNSReadOnlyAccess"
+ENGINES = ("sqlite", "postgresql")
 PARTS = ("aws", "aws_gone", "shared", "own", "full", "inline", "inline_gone")
 STEPS = {"aws": 3, "aws_gone": 1, "shared": 3, "own": 1, "full": 2, "inline": 1, "inline_gone": 1}
 
@@ -131,6 +132,8 @@ class Kill:
     of: str  # "call" | "write"
     when: str  # "before" | "lost" | "after" | "later"
     delay: float = 0.0
+    freeze: bool = False  # SIGSTOP instead, until another has taken over; for PostgreSQL
+    away: float = 0.0  # the PostgreSQL server goes down instead, for so many seconds
 
 
 @dataclass
@@ -143,6 +146,8 @@ class Tap:
     pid: int | None = None
     kill: Kill | None = None
     killed: bool = False
+    frozen: threading.Event = field(default_factory=threading.Event)
+    crashes: int = 0
     fault: tuple[int, str, bool] | None = None  # which write, how, and whether each time it comes again
     broken: str = ""  # the write that fails each time
     faulted: int = 0
@@ -152,6 +157,7 @@ class Tap:
 
     def life(self, kill: Kill | None) -> None:
         self.pid, self.kill, self.killed, self.seen, self.writes = None, kill, False, 0, 0
+        self.frozen.clear()
 
     def act(self, front: Front, operation: str, hit: Any, go: Callable[[], Any]) -> Any:
         """Called with the state's lock held."""
@@ -208,9 +214,16 @@ class Tap:
 
     def _kill(self) -> None:
         self.killed = True
-        if self.pid is not None:
+        if self.kill is not None and self.kill.away:
+            self.crashes += 1
+            postgres.server().crash()
+            threading.Timer(self.kill.away, postgres.server().start).start()
+        elif self.pid is not None:
             try:
-                os.kill(self.pid, signal.SIGKILL)
+                freeze = self.kill is not None and self.kill.freeze
+                os.kill(self.pid, signal.SIGSTOP if freeze else signal.SIGKILL)
+                if freeze:
+                    self.frozen.set()
             except ProcessLookupError:
                 self.killed = False
 
@@ -392,26 +405,56 @@ def texts_at_aws(aws: LocalAws) -> set[str]:
     return inline | {v.document for p in backend.managed_policies.values() for v in p.versions}
 
 
-def texts_in_journal(data_dir: Path) -> set[str]:
+@dataclass
+class Databases:
+    """Where the trials' state is: files, or databases of a PostgreSQL server, each a copy of an empty one."""
+
+    template: Path | None  # SQLite
+
+    def prepare(self, folder: Path) -> None:
+        if self.template is not None:
+            shutil.copy(self.template, folder / "bot.db")
+        else:
+            (folder / "url").write_text(postgres.url(folder))
+
+    def forget(self) -> None:
+        if self.template is None:
+            postgres.forget()
+
+    def bodies(self, folder: Path) -> list[str]:
+        query = "SELECT body FROM changes"
+        if self.template is None:
+            return [body for (body,) in postgres.server().run(query, name=postgres.name_of(folder))]
+        with sqlite3.connect(folder / "bot.db") as database:
+            return [body for (body,) in database.execute(query)]
+
+    @classmethod
+    def made(cls, engine: str, folder: Path, aws_url: str) -> Databases:
+        if engine == "postgresql":
+            return cls(None)
+        asyncio.run(_template(folder, aws_url))
+        return cls(folder / "bot.db")
+
+
+def texts_in_journal(bodies: list[str]) -> set[str]:
     texts: set[str] = set()
-    with sqlite3.connect(data_dir / "bot.db") as database:
-        for (body,) in database.execute("SELECT body FROM changes"):
-            change = decode(Change, body)
-            texts |= {t for s in change.steps for t in (s.text, s.before)}
-            texts |= {t for p in change.before.policies for t in (p.text, p.oldest_text)}
+    for body in bodies:
+        change = decode(Change, body)
+        texts |= {t for s in change.steps for t in (s.text, s.before)}
+        texts |= {t for p in change.before.policies for t in (p.text, p.oldest_text)}
     return texts
 
 
 class Trial:
-    def __init__(self, aws: LocalAws, plan: Plan, dice: random.Random, template: Path, tally: Tally) -> None:
+    def __init__(self, aws: LocalAws, plan: Plan, dice: random.Random, databases: Databases, tally: Tally) -> None:
         self.aws, self.plan, self.dice, self.tally = aws, plan, dice, tally
         self.tap = Tap()
-        self.template = template
+        self.databases = databases
 
     def run(self) -> None:
         with tempfile.TemporaryDirectory(prefix="torture-") as folder:
             self.data = Path(folder)
-            shutil.copy(self.template, self.data / "bot.db")
+            self.databases.prepare(self.data)
             try:
                 self._run()
             except Violation as error:
@@ -419,6 +462,7 @@ class Trial:
                 self.tally.violations.append(f"{error} in {self.plan}\n{log}")
             except Exception:
                 self.tally.violations.append(f"crash in {self.plan}\n{traceback.format_exc()}")
+            self.databases.forget()
         self.tally.counts["trials"] += 1
 
     def _run(self) -> None:
@@ -472,6 +516,7 @@ class Trial:
                 "ListPolicyVersions",
             ):
                 self.aws.fault(operation, plan.reads, rate=0.08)
+        frozen: list[Any] = []
         for kill in (*plan.kills, None):
             tap.life(kill)
             process = _context.Process(
@@ -480,7 +525,14 @@ class Trial:
             )
             process.start()
             tap.pid = process.pid
-            process.join(LIFE_SECONDS)
+            until = time.monotonic() + LIFE_SECONDS
+            while process.exitcode is None and not tap.frozen.is_set() and time.monotonic() < until:
+                process.join(0.02)
+            if tap.frozen.is_set():
+                self.tally.counts["frozen"] += 1
+                frozen.append(process)
+                threading.Timer(self.dice.uniform(0.5, 3) * lives.IDLE_SECONDS, _wake, [process.pid]).start()
+                continue
             if process.exitcode is None:
                 process.kill()
                 process.join()
@@ -491,10 +543,16 @@ class Trial:
             if process.exitcode != 0:
                 raise Violation(f"the bot ended with {process.exitcode}")
             break
+        for process in frozen:  # woken, it finds that its time is over, and that nothing is left to do
+            process.join(LIFE_SECONDS)
+            if process.exitcode != 0:
+                process.kill()
+                raise Violation(f"the frozen bot ended with {process.exitcode}")
         tap.kill = None
         self.aws.clear_faults()
         self.tally.counts["faults"] += tap.faulted
-        tap.faulted = 0
+        self.tally.counts["crashes"] += tap.crashes
+        tap.faulted = tap.crashes = 0
         return asyncio.run(self._case(case_id))
 
     async def _case(self, case_id: CaseId) -> Case:
@@ -514,7 +572,7 @@ class Trial:
                 raise Violation(f"{key} had its effect {number} times")
         self.tally.counts["writes"] += sum(c.effect and c.operation in WRITES for c in tap.calls) if not back else 0
         written = {str(c.params["PolicyDocument"]) for c in tap.calls if c.effect and c.params.get("PolicyDocument")}
-        lost = (self.ever | written) - texts_at_aws(self.aws) - texts_in_journal(self.data)
+        lost = (self.ever | written) - texts_at_aws(self.aws) - texts_in_journal(self.databases.bodies(self.data))
         if tap.edited is not None:
             lost = set()  # somebody else deletes too, and keeps no journal
         if lost:
@@ -570,6 +628,11 @@ class Trial:
         copies = [a for a in self.aws.state.iam(HUB).managed_policies if ":policy/refine/" in a]
         if copies:
             raise Violation(f"copies are left: {copies}")
+
+
+def _wake(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
 
 
 # -------------------- which trials
@@ -632,12 +695,21 @@ def sweep() -> list[Plan]:
     return made
 
 
-def plans(trials: int, seed: int) -> list[tuple[int, Plan]]:
-    """Return the trials: as many with kills; two thirds as many with edits; and, from 100 on, the whole sweep."""
+def plans(trials: int, seed: int, engine: str) -> list[tuple[int, Plan]]:
+    """Return the trials: as many with kills; two thirds as many with edits; and, from 100 on, the whole sweep.
+
+    On PostgreSQL every tenth of the kills is a freeze (another takes over, and meets the first one woken), and every
+    tenth a crash of the server instead, of thirty seconds once.
+    """
     made: list[Plan] = []
     for number in range(trials):
         dice = random.Random(f"{seed}/kill/{number}")
-        made.append(killed(dice, number))
+        plan = killed(dice, number)
+        if engine == "postgresql" and number % 10 == 4:
+            plan.kills = (replace(plan.kills[0], freeze=True), *plan.kills[1:])
+        elif engine == "postgresql" and number % 10 == 6:
+            plan.kills = (replace(plan.kills[0], away=30.0 if number == 6 else 1.0), *plan.kills[1:])
+        made.append(plan)
     for number in range(trials * 2 // 3):
         dice = random.Random(f"{seed}/edit/{number}")
         made.append(edited(dice, number))
@@ -648,18 +720,17 @@ def plans(trials: int, seed: int) -> list[tuple[int, Plan]]:
     return order
 
 
-def run(chosen: list[tuple[int, Plan]], seed: int, until: float = 0.0, out: Any = None) -> Tally:
+def run(chosen: list[tuple[int, Plan]], seed: int, engine: str, until: float = 0.0, out: Any = None) -> Tally:
     """Run the trials, one after another, until that moment."""
     tally = Tally()
     aws = start(world=False)
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
-        asyncio.run(_template(Path(folder), aws.url))
-        template = Path(folder) / "bot.db"
+        databases = Databases.made(engine, Path(folder), aws.url)
         for number, plan in chosen:
             if until and time.time() > until:
                 break
             before = len(tally.violations)
-            Trial(aws, plan, random.Random(f"{seed}/{number}"), template, tally).run()
+            Trial(aws, plan, random.Random(f"{seed}/{number}"), databases, tally).run()
             if out and len(tally.violations) > before:
                 print(f"VIOLATION in trial {number}: {tally.violations[-1]}", file=out, flush=True)
             elif out and tally.counts["trials"] % 10 == 0:
@@ -675,14 +746,14 @@ async def _template(folder: Path, url: str) -> None:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-async def _spread(options: argparse.Namespace) -> Tally:
+async def _spread(options: argparse.Namespace, engine: str) -> Tally:
     """Share the trials out to processes, and add up what they say in their last line."""
     tally = Tally()
 
     async def one(share: int) -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.torture", "--trials", str(options.trials), "--seed", str(options.seed),
-            "--share", f"{share}/{options.processes}", "--until", str(options.until),
+            "--engine", engine, "--share", f"{share}/{options.processes}", "--until", str(options.until),
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert process.stdout is not None
@@ -698,9 +769,16 @@ async def _spread(options: argparse.Namespace) -> Tally:
     return tally
 
 
+NAMES = (
+    "trials", "kills", "frozen", "crashes", "writes", "faults", "edits", "unseeable", "late",
+    "watching", "rolled_back", "taken_back", "failed", "stale",
+)  # fmt: skip
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--trials", type=int, default=300, help="trials with kills; those with edits and faults follow")
+    parser.add_argument("--engine", choices=ENGINES, help="this one alone; default: one after the other")
     parser.add_argument("--seed", type=int, default=20261124)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0, help="start no further trial after so long; 0: never mind")
@@ -711,33 +789,32 @@ def main() -> int:
     began = time.time()
     if options.seconds:
         options.until = began + options.seconds
-    chosen = plans(options.trials, options.seed)
-    if options.only is not None:
-        chosen = [c for c in chosen if c[0] == options.only]
     if options.share:
         share, of = map(int, options.share.split("/"))
-        tally = run(chosen[share::of], options.seed, options.until, sys.stderr)
+        chosen = plans(options.trials, options.seed, options.engine)
+        tally = run(chosen[share::of], options.seed, options.engine, options.until, sys.stderr)
         print(json.dumps({**tally.counts, "said": tally.violations}), flush=True)
         return 0
-    if options.processes > 1 and options.only is None:
-        tally = asyncio.run(_spread(options))
-    else:
-        tally = run(chosen, options.seed, options.until, sys.stderr)
-    names = (
-        "trials", "kills", "writes", "faults", "edits", "unseeable", "late",
-        "watching", "rolled_back", "taken_back", "failed", "stale",
-    )  # fmt: skip
-    print(
-        json.dumps(
-            {
-                **{n: tally.counts[n] for n in names},
-                "planned": len(chosen),
-                "seconds": round(time.time() - began),
-                "violations": len(tally.violations),
-            }
-        )
-    )
-    return 1 if tally.violations else 0
+    engines: dict[str, dict[str, int]] = {}
+    for engine in (options.engine,) if options.engine else ENGINES:
+        start_of_it = time.time()
+        chosen = plans(options.trials, options.seed, engine)
+        if options.only is not None:
+            tally = run([c for c in chosen if c[0] == options.only], options.seed, engine, options.until, sys.stderr)
+        else:
+            tally = asyncio.run(_spread(options, engine))
+        engines[engine] = {
+            **{n: tally.counts[n] for n in NAMES},
+            "planned": len(chosen),
+            "seconds": round(time.time() - start_of_it),
+            "violations": len(tally.violations),
+        }
+        print(json.dumps({engine: engines[engine]}), flush=True)
+    total = Counter({"violations": 0})
+    for counts in engines.values():
+        total.update(counts)
+    print(json.dumps({**total, **engines}))
+    return 1 if total["violations"] else 0
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Self
 
-from bot.aws import doctor
+from bot.aws import doctor, judge
 from bot.aws.clients import AwsSettings, Clients
 from bot.aws.doctor import Check
 from bot.aws.evidence import Reports
 from bot.aws.findings import Findings, FindingsRead
+from bot.aws.judge import Simulated
 from bot.aws.roles import RoleRef, Roles
-from bot.aws.write import Made, write
+from bot.aws.write import Made, nothing_more, write
 from bot.errors import RefineError
 from bot.model import Evidence, Finding, Role, RolePolicy, Step
 from bot.rules import Permit
@@ -80,31 +81,47 @@ class Aws:
         """
         return await self._reports.evidence(role)
 
-    async def write(self, permit: Permit, step: Step) -> Made:
-        """Send one write: the only call that changes what anybody may do.
+    async def write(self, permit: Permit, step: Step, last: Callable[[], Awaitable[None]] = nothing_more) -> Made:
+        """Send one write: the only call that changes what anybody may do. `last` is awaited right before it is sent.
 
         Raises:
             NotAllowedError: the permit does not cover the step; nothing was sent.
             UnknownOutcomeError: it was sent and no usable answer came: read back before anything else.
             RefineError: any other: nothing was changed.
         """
-        return await write(self._clients, permit, step)
+        return await write(self._clients, permit, step, last)
 
     async def validate(self, text: str) -> tuple[str, ...]:
         """Return what AWS calls an error in an identity policy; nothing where AWS may not or cannot be asked."""
         try:
-            pages = await self._clients.pages(
-                "accessanalyzer", "ValidatePolicy", policyDocument=text, policyType="IDENTITY_POLICY"
-            )
+            return await self.faults(text)
         except RefineError as error:
             self._clients.once("validate", "policies are not checked by AWS", why=error.sentence)
             return ()
-        return tuple(
-            f"{f['findingDetails']} ({f['issueCode']})"
-            for page in pages
-            for f in page["findings"]
-            if f["findingType"] == "ERROR"
-        )
+
+    async def faults(self, text: str) -> tuple[str, ...]:
+        """Return what ValidatePolicy calls an error in an identity policy.
+
+        Raises:
+            RefineError: AWS gave no answer.
+        """
+        return await judge.faults(self._clients, text)
+
+    async def new_access(self, old: str, new: str) -> tuple[str, ...]:
+        """Return why the new document grants what the old one does not, says CheckNoNewAccess; nothing where it passes.
+
+        Raises:
+            RefineError: AWS gave no answer.
+        """
+        return await judge.new_access(self._clients, old, new)
+
+    async def simulate(self, role_arn: str, actions: Sequence[str]) -> Mapping[str, Simulated]:
+        """Return what SimulatePrincipalPolicy says of each action, on any resource and without conditions.
+
+        Raises:
+            RefineError: AWS gave no answer.
+        """
+        return await judge.simulate(self._clients, role_arn, actions)
 
     async def checks(self) -> list[Check]:
         """Return what `refine doctor` says about AWS: identity, analyzers, permissions, member accounts."""

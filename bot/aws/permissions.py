@@ -66,7 +66,9 @@ PERMISSIONS: Final = (
             "ListAnalyzers": "To find the external access analyzers of each Region.",
             "ListFindingsV2": "To list the active and the archived findings on roles.",
             "GetFindingV2": "To read who may come in, and on which conditions.",
-            "ValidatePolicy": "To have AWS check each trimmed document before anybody approves it.",
+            "ValidatePolicy": "To have AWS check each trimmed document before anybody approves it, and before it is "
+            "written.",
+            "CheckNoNewAccess": "To have AWS compare each trimmed document with the old one before it is written.",
         },
     ),
     *_all(
@@ -93,7 +95,8 @@ PERMISSIONS: Final = (
             "GetAccountSummary": "To read the account's own quotas.",
             "GenerateServiceLastAccessedDetails": "To order the last accessed report of a role.",
             "GetServiceLastAccessedDetails": "To read it, to its last page.",
-            "SimulatePrincipalPolicy": "For `refine doctor`: to tell whether the writing permissions are there.",
+            "SimulatePrincipalPolicy": "To compare what the used actions get before and after a change; and for "
+            "`refine doctor`, to tell whether the writing permissions are there.",
         },
     ),
     *_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,8 +25,17 @@ class Made:
     version: str = ""
 
 
-async def write(clients: Clients, permit: Permit, step: Step) -> Made:
+async def nothing_more() -> None:
+    """Have no last word before a write."""
+
+
+async def write(
+    clients: Clients, permit: Permit, step: Step, last: Callable[[], Awaitable[None]] = nothing_more
+) -> Made:
     """Send one step's write, once: whoever wants to send it again has to look again first.
+
+    `last` is the caller's last word: awaited when all is ready, right before the request. What it raises goes through,
+    and then nothing was sent.
 
     Raises:
         NotAllowedError: the permit does not cover the step; nothing was sent.
@@ -38,6 +48,7 @@ async def write(clients: Clients, permit: Permit, step: Step) -> Made:
     action = permission("iam", operation).action
     account = permit.role_arn.split(":")[4]
     async with clients.writer(permit) as client:
+        await last()
         with translated(action, account, writing=True):
             return _made(step, await getattr(client, xform_name(operation))(**params))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from bot import rules
-from bot.errors import NotAllowedError, StaleError
+from bot.errors import LimitError, NotAllowedError, StaleError
 from bot.flows.world import World, task_text, thread
 from bot.model import Approval, Case, CaseId, CaseState, UserId
 from bot.rules import Button, Event
@@ -46,10 +46,7 @@ async def may_write(world: World) -> None:
     await not_paused(world)
     limit = world.settings.refine_changes_per_hour
     if await world.store.changes_since(world.clock() - timedelta(hours=1)) >= limit:
-        raise NotAllowedError(
-            f"{limit} changes started within the last hour, which is the limit.",
-            "Wait, or raise REFINE_CHANGES_PER_HOUR.",
-        )
+        raise LimitError(limit)
 
 
 async def not_paused(world: World) -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
 from bot import rules
 from bot.errors import (
+    LimitError,
     NotAllowedError,
     NotFoundError,
     ProofError,
@@ -25,6 +27,7 @@ from bot.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
+from bot.flows import checks
 from bot.flows.decide import PAUSED, not_paused
 from bot.flows.world import World, task_text, thread
 from bot.model import (
@@ -43,7 +46,7 @@ from bot.model import (
     permissions_digest,
 )
 from bot.policy import check, trim
-from bot.rules import Button, Event, Permit
+from bot.rules import Button, Event, Permit, Team
 
 log = structlog.get_logger()
 
@@ -68,20 +71,27 @@ class _MovedError(StaleError):
 class _PausedError(RefineError):
     """Somebody paused Refine: no further write until they lift it."""
 
+    code = "paused"
+
 
 # Nothing is decided: the case stays where it is, and the clock starts the flow again.
-_WAITS = (UnavailableError, ThrottledError, StoreError, _PausedError)
+_WAITS = (UnavailableError, ThrottledError, StoreError, _PausedError, LimitError)
 
 
 async def start_rollback(
     world: World, case_id: CaseId, revision: int | None, by: UserId, reason: str, *, keep: tuple[str, ...] = ()
 ) -> Case:
-    """Begin to put the old policies back; with `keep`, a new proposal that keeps those actions follows at once."""
+    """Begin to put the old policies back; with `keep`, a new proposal that keeps those actions follows at once.
+
+    Where the settings ask for four eyes, the first approver's press is only noted, and the case returned as it is.
+    """
     case = await world.store.case(case_id)
-    await world.allowed(by, Button.GIVE_BACK if keep else Button.ROLL_BACK, case)
+    _, team = await world.allowed(by, Button.GIVE_BACK if keep else Button.ROLL_BACK, case)
     await not_paused(world)
     if not rules.can_roll_back(case):
         raise NotAllowedError("Nothing of this case is in force, so there is nothing to roll back.")
+    if world.settings.refine_rollback_four_eyes and not await _second(world, case, team, by, reason, keep):
+        return case
     moved = await world.store.move(
         case_id,
         Event.ROLL_BACK,
@@ -97,6 +107,42 @@ async def start_rollback(
     return moved
 
 
+async def _second(world: World, case: Case, team: Team, by: UserId, reason: str, keep: tuple[str, ...]) -> bool:
+    """Tell whether another approver asked for the same within the time; else note that this one does."""
+    assert case.change is not None
+    now = world.clock()
+    key = f"rollback/{case.change.id}"
+    asked = json.loads(await world.store.recall(key) or "{}")
+    hours = timedelta(hours=world.settings.refine_expiry_hours)
+    if (
+        asked
+        and asked["by"] in team.approvers
+        and asked["keep"] == sorted(keep)
+        and now - datetime.fromisoformat(asked["at"]) < hours
+    ):
+        if asked["by"] != by:
+            return True
+        raise NotAllowedError(
+            "You asked for this already, and a second approver has to press the button too.", "Ask another approver."
+        )
+    await world.store.record(case.id, by, "asked_to_roll_back", {"reason": reason, "give_back": " ".join(sorted(keep))})
+    await world.store.remember(key, json.dumps({"by": by, "at": now.isoformat(), "keep": sorted(keep)}))
+    await world.store.queue(
+        [
+            thread(
+                case.id,
+                "second",
+                f"{case.change.id}-{now.isoformat()}",
+                by=by,
+                reason=reason,
+                button="Give back" if keep else "Roll back",
+            )
+        ]
+    )
+    world.poke()
+    return False
+
+
 async def drive(world: World, case_id: CaseId) -> None:
     """Bring an APPLYING or ROLLING_BACK case to its end."""
     case = await world.store.case(case_id)
@@ -107,6 +153,10 @@ async def drive(world: World, case_id: CaseId) -> None:
             await _roll_back(world, case)
     except _WAITS as error:
         log.warning("drive waits", case=case_id, error=error.sentence, code=error.code)
+        if isinstance(error, _PausedError | LimitError):  # people did it, so people are told, once for each reason
+            key = f"{case.revision}/{error.code}"
+            with suppress(StoreError):
+                await world.store.queue([thread(case_id, "waits", key, text=f"{error.say()}")])
     finally:
         world.poke()
 
@@ -137,6 +187,7 @@ async def _apply(world: World, case: Case) -> None:
         permit = rules.permit_apply(change, proposal, case.approvals, role, team, world.guard, begun=begun)
         await _run(world, change, permit)
         role = await _verify(world, change)
+        checked = await checks.after(world, change, proposal, role)
     except _WAITS:
         raise
     except _NotAsWritten as error:
@@ -168,7 +219,7 @@ async def _apply(world: World, case: Case) -> None:
         sentence="",
         until=world.clock() + timedelta(hours=world.settings.refine_watch_hours),
         notes=[thread(case.id, "applied", change.id, change=change.id)],
-        detail={"change": change.id, "permissions": change.expected},
+        detail={"change": change.id, "permissions": change.expected, "checks": checks.in_words(checked)},
     )
 
 
@@ -188,8 +239,7 @@ async def _begin(world: World, case: Case, proposal: Proposal) -> Change:
     # Evidence from the future tells of a clock that was set back: how old it is nobody knows.
     if not -SKEW <= age <= timedelta(hours=world.settings.refine_max_report_age_hours):
         await _still_unused(world, proposal, role)
-    keep = tuple(a.action for a in proposal.trim.actions if a.verdict.value in {"used", "protected"})
-    proof = check(role.policies, proposal.trim.policies, keep, world.catalogue)
+    proof = check(role.policies, proposal.trim.policies, proposal.must_keep(), world.catalogue)
     if not proof.holds:
         raise ProofError("The proof failed on the live policies, so nothing was written.", "Please report this bug.")
     steps = rules.plan(proposal, role)
@@ -199,6 +249,7 @@ async def _begin(world: World, case: Case, proposal: Proposal) -> Change:
             "made, so nothing was written.",
             "Make a new proposal.",
         )
+    await checks.before(world, _change_id(proposal), proposal, role)
     return await world.store.begin(
         Change(
             id=_change_id(proposal),
@@ -211,7 +262,8 @@ async def _begin(world: World, case: Case, proposal: Proposal) -> Change:
             at=world.clock(),
             before=role,
             expected=rules.expected(role, steps),
-        )
+        ),
+        limit=world.settings.refine_changes_per_hour,
     )
 
 
@@ -233,14 +285,22 @@ async def _still_unused(world: World, proposal: Proposal, role: Role) -> None:
 async def _run(world: World, change: Change, permit: Permit) -> None:
     for entry in await world.store.journal(change.id):
         if entry.state is not StepState.DONE:
-            await _hold(world)
             await _step(world, change, permit, entry.step, sent=entry.state is StepState.STARTED)
 
 
-async def _hold(world: World) -> None:
+async def _last_word(world: World) -> None:
+    """Go right before each write, tries of the same one included: a stop has to hold the very next.
+
+    Raises:
+        _PausedError: somebody paused Refine.
+        StoreError: another replica drives this change by now, or nobody knows.
+    """
     paused = await world.store.flag(PAUSED)
     if paused:
-        raise _PausedError(f"Refine is paused ({paused}): this change waits where it is.")
+        raise _PausedError(
+            f"Refine is paused ({paused}): this change waits where it is.", "`/refine resume` lifts the pause."
+        )
+    world.sure()  # last: nothing may be waited for between this and the write
 
 
 async def _step(world: World, change: Change, permit: Permit, step: Step, *, sent: bool) -> None:
@@ -282,7 +342,11 @@ async def _step(world: World, change: Change, permit: Permit, step: Step, *, sen
                 "Try again when AWS is well.",
             )
         try:
-            made = await world.aws.write(permit, step)
+            made = await world.aws.write(permit, step, lambda: _last_word(world))
+        except _PausedError:
+            if not sent and not unknown:
+                await world.store.mark(change.id, step.number, StepState.PLANNED)
+            raise
         except UnknownOutcomeError:
             log.warning("outcome unknown, reading back", change=change.id, step=step.number, kind=step.kind.value)
             unknown += 1
@@ -291,7 +355,7 @@ async def _step(world: World, change: Change, permit: Permit, step: Step, *, sen
             if pause is None:
                 raise
             await world.sleep(pause)
-        except UnavailableError:
+        except (UnavailableError, StoreError):
             raise
         except RefineError as error:
             # A definite no to this try; an earlier one may have had its effect all the same, and be why.

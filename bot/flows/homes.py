@@ -10,7 +10,7 @@ import structlog
 
 from bot import messages
 from bot.errors import NotAllowedError, RefineError
-from bot.flows import overview
+from bot.flows import overview, pictures
 from bot.flows.ports import Payload
 from bot.flows.world import World
 from bot.model import UserId
@@ -24,12 +24,23 @@ PACE = 0.6
 
 
 async def draw(world: World, by: UserId, page: int = 0, view: str = "") -> Payload:
-    """Draw a page of the cases that `view` names (see `overview.page`), and remember that `by` looks at it."""
+    """Draw a page of the cases that `view` names (see `overview.page`), and remember that `by` looks at it.
+
+    Where the picture in it is not there yet, it is made behind this, and the page is drawn once more with it.
+    """
+    payload, missing = await _draw(world, by, page, view)
+    if missing:
+        world.moved.set()
+    return payload
+
+
+async def _draw(world: World, by: UserId, page: int, view: str) -> tuple[Payload, bool]:
     person = await world.slack.person(by)
     found = await overview.page(world, person, page, view)
     world.homes.pop(by, None)  # the latest comes last
     world.homes[by] = (world.clock(), found.page, view)
-    return messages.home(
+    picture, missing = await pictures.of_removed(world, make=False)
+    payload = messages.home(
         found.cases,
         page=found.page,
         total=found.total,
@@ -38,7 +49,9 @@ async def draw(world: World, by: UserId, page: int = 0, view: str = "") -> Paylo
         counts=await world.store.counts(),
         state=view,
         glance=found.glance,
+        picture=picture,
     )
+    return payload, missing
 
 
 async def keep(world: World, *, stop: asyncio.Event) -> None:
@@ -51,6 +64,8 @@ async def keep(world: World, *, stop: asyncio.Event) -> None:
         world.moved.clear()
         now = world.clock()
         world.homes = dict([(u, seen) for u, seen in world.homes.items() if now - seen[0] < OPEN][-MOST:])
+        if world.homes:
+            await _picture(world)
         for user in tuple(world.homes):
             if stop.is_set():
                 return
@@ -58,11 +73,18 @@ async def keep(world: World, *, stop: asyncio.Event) -> None:
             await world.sleep(PACE)
 
 
+async def _picture(world: World) -> None:
+    try:
+        await pictures.of_removed(world)
+    except RefineError as error:
+        log.warning("no picture", why=error.sentence)
+
+
 async def _redraw(world: World, user: UserId) -> None:
     at, page, state = world.homes[user]
     try:
         await world.may_look(user)
-        view = await draw(world, user, page, state)
+        view, _ = await _draw(world, user, page, state)
         await world.slack.publish_home(user, {**view, "private_metadata": f"{page}:{state}"})
     except NotAllowedError:
         world.homes.pop(user, None)  # they may look no more: what is there is drawn anew when they open it

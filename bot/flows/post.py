@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -19,10 +20,10 @@ from bot.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from bot.flows import homes, overview
+from bot.flows import checks, overview, pictures
 from bot.flows.ports import Note, OutboxItem, Payload
 from bot.flows.world import World
-from bot.model import Case, CaseId, CaseState, ChangeId, ProposalId, Trim, UserId
+from bot.model import Case, CaseId, CaseState, ChangeId, ProposalId, Trim, UserId, digest
 from bot.policy import permits_summary, trim
 
 log = structlog.get_logger()
@@ -31,6 +32,7 @@ TRIES = 5  # of a message that cannot be drawn
 OUTCOMES = frozenset({"applied", "failed", "declined", "expired", "stale", "rolled_back"})  # of a proposal
 BROADCAST = frozenset({"failed", "rolled_back"})  # what the whole channel must see; all else stays in the thread
 AT_ONCE = 8  # cases whose cards and threads are drawn side by side
+_MEMBER = re.compile(r"[UW][A-Z0-9]{4,20}")
 AGAIN = timedelta(minutes=1)  # until a channel that does not take the bot's posts is tried again
 
 
@@ -43,7 +45,6 @@ async def pump(world: World, *, stop: asyncio.Event) -> None:
     await asyncio.gather(
         _lane(world, stop, first=True, at_once=1),
         _lane(world, stop, first=False, at_once=AT_ONCE),
-        homes.keep(world, stop=stop),
     )
 
 
@@ -222,7 +223,7 @@ async def _redraw_thread(world: World, case: Case) -> None:
     if case.change is not None:
         applied = case.change.undoes or case.change.id
         then = await world.store.case(case.id, proposal_id=case.change.proposal_id, change_id=applied)
-        drawn.append((f"applied/{case.id}/{applied}", messages.applied(then, now)))
+        drawn.append((f"applied/{case.id}/{applied}", messages.applied(then, now, await checks.made(world, applied))))
     for key, payload in drawn:
         place = await world.store.message(key)
         if place is not None:
@@ -235,6 +236,7 @@ async def _post(world: World, item: OutboxItem, channel: str, payload: Payload, 
     ts = await world.slack.find(channel, item.key, thread_ts) if item.in_doubt else None
     if ts is None:
         await world.store.sending(item.id)
+        world.sure()
         ts = await world.slack.post(channel, payload, thread_ts, item.key)
     await world.store.sent(item.id, channel, ts)
     return ts
@@ -242,9 +244,35 @@ async def _post(world: World, item: OutboxItem, channel: str, payload: Payload, 
 
 async def card(world: World, case: Case) -> Payload:
     """Draw the card from the stored case, with the counts of its evidence as soon as there is any."""
-    summary = permits_summary(case.role.policies, world.catalogue) if case.role else None
-    seen = await judged(world, case) if case.proposal is None else None
-    return messages.card(case, world.clock(), summary, trim=seen, team=await world.team_to_show())
+    summary = await asyncio.to_thread(permits_summary, case.role.policies, world.catalogue) if case.role else None
+    return messages.card(
+        case,
+        world.clock(),
+        summary,
+        counts=await _counts(world, case) if case.proposal is None else None,
+        team=await world.team_to_show(),
+        owned_by=await _owner(world, case),
+    )
+
+
+async def _counts(world: World, case: Case) -> messages.Counts | None:
+    """Return the counts of the case's evidence: the engine is asked once for it, not at every redraw."""
+    if case.role is None or case.evidence is None:
+        return None
+    of = digest([case.role.live_digest(), case.evidence.digest(), case.evidence.made_at.isoformat()])
+    known = world.counts.get(case.id)
+    if known is None or known[0] != of:
+        seen = await judged(world, case)
+        if seen is None:
+            return None
+        known = world.counts[case.id] = of, messages.Counts.of(seen.actions)
+    return known[1]
+
+
+async def _owner(world: World, case: Case) -> UserId | None:
+    """Return the member whom the role's tag names by their id in Slack; None where it says anything else."""
+    named = UserId(messages.owner(case.role).removeprefix("@"))
+    return named if _MEMBER.fullmatch(named) and await world.is_member(named) else None
 
 
 async def judged(world: World, case: Case) -> Trim | None:
@@ -265,7 +293,8 @@ async def thread_message(world: World, case: Case, name: str, args: dict[str, st
             seen = await judged(world, case)
             if seen is None:
                 raise NotFoundError("The evidence of this review is gone.")
-            return messages.review(case, seen, now, window_days=world.settings.refine_window_days)
+            picture = await pictures.of_review(world, case, seen)
+            return messages.review(case, seen, now, window_days=world.settings.refine_window_days, picture=picture)
         case "proposal":
             latest = (await world.store.case(case.id)).proposal
             newest = latest is None or case.proposal is None or latest.id == case.proposal.id
@@ -275,7 +304,9 @@ async def thread_message(world: World, case: Case, name: str, args: dict[str, st
         case "declined":
             return messages.declined_line(case, UserId(args["by"]), args.get("reason", ""))
         case "applied":
-            return messages.applied(case, now)
+            return messages.applied(case, now, await checks.made(world, ChangeId(args["change"])))
+        case "second":
+            return messages.second(case, args["by"], args["button"], args["reason"])
         case "rolled_back":
             return messages.rolled_back(case, now)
         case "expired":
@@ -291,7 +322,8 @@ async def thread_message(world: World, case: Case, name: str, args: dict[str, st
 async def summary(world: World, name: str, args: dict[str, str]) -> Payload:
     counts = await world.store.counts()
     if name == "weekly":
-        return messages.weekly_digest(counts, world.clock(), await overview.week(world))
+        picture, _ = await pictures.of_removed(world)
+        return messages.weekly_digest(counts, world.clock(), await overview.week(world), picture)
     worst = [await world.store.case(CaseId(c)) for c in args.get("worst", "").split()]
     opened = int(args.get("opened", "0"))
     return messages.burst_summary(opened, counts, worst, cards=min(opened, world.settings.refine_burst_cards))

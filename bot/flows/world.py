@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from bot.config import Settings
 from bot.errors import NotAllowedError, RefineError, ThrottledError, UnavailableError
 from bot.flows.ports import Aws, Clock, Engine, NewId, Note, Slack, Sleep, Store
-from bot.model import Case, CaseId, Person, Quotas, TrimSettings, UserId
+from bot.messages import Counts
+from bot.model import Case, CaseId, Digest, Person, Quotas, TrimSettings, UserId
 from bot.policy import Catalogue
 from bot.rules import Button, Guard, Team, may, may_look
 
 SEEN = timedelta(minutes=5)
 NAMED = 4  # approvers, to one who is none
+
+
+def _alone() -> None:
+    """Be the only replica, which nobody takes over from."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,12 +35,15 @@ class World:
     clock: Clock
     new_id: NewId
     sleep: Sleep
+    # Called right before anything goes out to AWS or Slack: raises StoreError where another replica took over.
+    sure: Callable[[], None] = _alone
     own_roles: tuple[str, ...] = ()
     workspace: str = ""
-    seen: dict[UserId, tuple[datetime, bool]] = field(default_factory=dict)  # approvers, see `team_to_show`
+    seen: dict[UserId, tuple[datetime, bool]] = field(default_factory=dict)  # members, see `is_member`
     unread: str = ""  # why the approvers' group could not be read just now
     homes: dict[UserId, tuple[datetime, int, str]] = field(default_factory=dict)  # who looks at which page of App Home
     ranks: dict[CaseId, tuple[int, int, str]] = field(default_factory=dict)  # see `overview`
+    counts: dict[CaseId, tuple[Digest, Counts]] = field(default_factory=dict)  # see `post.card`
     # Of waiting cases, by revision: who proposed, and who approved (`overview`).
     asked: dict[CaseId, tuple[int, UserId, frozenset[UserId]]] = field(default_factory=dict)
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # a card was drawn anew, so App Homes are behind
@@ -97,20 +106,21 @@ class World:
         For drawing only, so what is known of a person may be a few minutes old; every click is checked anew.
         """
         team = await self.team()
+        fit = frozenset([a for a in team.approvers if await self.is_member(a)])
+        return replace(team, approvers=fit)
+
+    async def is_member(self, user: UserId) -> bool:
+        """Whether this is a full member of the workspace who may act, as known within the last few minutes."""
         now = self.clock()
-        fit: set[UserId] = set()
-        for approver in team.approvers:
-            until, may_act = self.seen.get(approver, (now, False))
-            if now >= until:
-                try:
-                    person = await self.slack.person(approver)
-                except RefineError:
-                    continue
-                may_act = not (person.deleted or person.bot or person.guest or person.stranger)
-                self.seen[approver] = (now + SEEN, may_act)
-            if may_act:
-                fit.add(approver)
-        return replace(team, approvers=frozenset(fit))
+        until, member = self.seen.get(user, (now, False))
+        if now >= until:
+            try:
+                person = await self.slack.person(user)
+            except RefineError:
+                return False
+            member = not (person.deleted or person.bot or person.guest or person.stranger)
+            self.seen[user] = (now + SEEN, member)
+        return member
 
     async def may_look(self, by: UserId) -> None:
         """Raise NotAllowedError where the person may not even read: guests, strangers, bots, the deactivated."""

@@ -9,7 +9,7 @@ from bot import rules
 from bot.messages import door, parts, sums, words
 from bot.messages.render import Payload, render
 from bot.messages.text import Mrk, code, listed, many, mention, mrk, some, when
-from bot.model import Case, CaseState, PolicyKind, Role, Trim, UserId
+from bot.model import Case, CaseState, PolicyKind, Role, UserId
 from bot.policy import Permits
 from bot.rules import Team
 
@@ -35,12 +35,19 @@ class _Card:
 
 
 def card(
-    case: Case, now: datetime, summary: Permits | None, *, trim: Trim | None = None, team: Team | None = None
+    case: Case,
+    now: datetime,
+    summary: Permits | None,
+    *,
+    counts: sums.Counts | None = None,
+    team: Team | None = None,
+    owned_by: UserId | None = None,
 ) -> Payload:
     """Draw the card of a case as it stands.
 
-    `trim` is what the engine makes of the case's evidence where no proposal holds its counts; `team` says whose
-    approval is needed.
+    `counts` is what became known of the role's actions where no proposal holds it; `team` says whose approval is
+    needed; `owned_by` is the person whom the owner's tag names. Slack tells them when the card is posted, and never
+    when it is redrawn.
     """
     return render(
         "card",
@@ -53,8 +60,8 @@ def card(
             reason=case.reason,
             door=_door(case),
             room=_room(case, summary),
-            did=_did(case, trim),
-            facts=_facts(case),
+            did=_did(case, counts),
+            facts=_facts(case, owned_by),
             approval=approval(case, team) if case.state is CaseState.WAITING else Mrk(""),
             offered=parts.offered(case),
         ),
@@ -90,8 +97,8 @@ def _services(summary: Permits) -> Mrk:
     return mrk("{}: {}", many(len(most), "service"), some(most, 5))
 
 
-def _did(case: Case, trim: Trim | None) -> list[Mrk]:
-    said = _counted(case, trim)
+def _did(case: Case, counts: sums.Counts | None) -> list[Mrk]:
+    said = _counted(case, counts)
     last = [_last_used(case.role)] if case.role else []
     if case.evidence:
         last.append(mrk("Last accessed report of {}.", when(case.evidence.made_at)))
@@ -104,7 +111,7 @@ def _did(case: Case, trim: Trim | None) -> list[Mrk]:
     return said
 
 
-def _counted(case: Case, trim: Trim | None) -> list[Mrk]:
+def _counted(case: Case, counts: sums.Counts | None) -> list[Mrk]:
     proposal = case.proposal
     if proposal and case.state in _IN_FORCE:
         return [
@@ -113,8 +120,8 @@ def _counted(case: Case, trim: Trim | None) -> list[Mrk]:
         ]
     if proposal and case.role and proposal.live_digest == case.role.live_digest():
         return [tally(sums.Counts.of(proposal.trim.actions), proposal.settings.window_days)]
-    if trim:
-        return [tally(sums.Counts.of(trim.actions), None)]
+    if counts:
+        return [tally(counts, None)]
     if case.evidence:
         used = [s for s in case.evidence.services if s.last_accessed]
         return [mrk("{} of {} used.", len(used), many(len(case.evidence.services), "service"))]
@@ -137,7 +144,7 @@ def tally(counts: sums.Counts, window_days: int | None) -> Mrk:
     return Mrk(" · ".join(said))
 
 
-def _facts(case: Case) -> Mrk:
+def _facts(case: Case, owned_by: UserId | None) -> Mrk:
     """Where it is, since when it is open, whose it is: a line."""
     role = case.role
     path = mrk(" {}", code(role.path)) if role and role.path != "/" else Mrk("")
@@ -150,7 +157,7 @@ def _facts(case: Case) -> Mrk:
     if role:
         whose = owner(role)
         if whose:
-            said.append(mrk("owner {}", code(whose)))
+            said.append(mrk("owner {}", mention(owned_by) if owned_by else code(whose)))
         if role.stack:
             said.append(mrk("CloudFormation stack {}", code(role.stack)))
     return Mrk(" · ".join(said))

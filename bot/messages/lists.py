@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from bot.messages import door, parts, words
+from bot.messages.pictures import Picture
 from bot.messages.render import Payload, render
 from bot.messages.text import Mrk, code, cut, fitting, listed, many, mention, mrk, shown, when
 from bot.model import AuditEntry, Case, CaseId, CaseState, Tally
@@ -115,7 +116,9 @@ def _row(case: Case) -> tuple[str, str, str, str]:
     return case.role_name, case.account, who, last
 
 
-def weekly_digest(counts: Mapping[CaseState, int], now: datetime, glance: Glance | None = None) -> Payload:
+def weekly_digest(
+    counts: Mapping[CaseState, int], now: datetime, glance: Glance | None = None, picture: Picture | None = None
+) -> Payload:
     """Draw the week's summary: what came, what was done, and what has waited for the longest time."""
     year, week, _ = now.isocalendar()
     glance = glance or Glance()
@@ -127,6 +130,7 @@ def weekly_digest(counts: Mapping[CaseState, int], now: datetime, glance: Glance
         title=f"Roles open to the outside, week {week} of {year}",
         text=mrk("Refine, week {} of {}: {}", week, str(year), done),
         done=done,
+        picture=picture,
         ever=mrk("Since the beginning: {}.", removed(glance.ever)),
         totals=totals(counts),
         todo=waits(counts.get(_S.WAITING, 0), glance.longest),

@@ -50,7 +50,7 @@ oauth_config:
     bot:
       - chat:write # cards and threads
       - commands # /refine and the shortcuts
-      - files:write # whole documents and reports in the thread
+      - files:write # whole documents, reports and pictures
       - users:read # who pressed the button: guests, bots and strangers may not act
       - usergroups:read # who the approvers are
       - channels:read # whether the channel is shared with another organization

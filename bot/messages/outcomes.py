@@ -9,8 +9,8 @@ from datetime import datetime
 from bot import rules
 from bot.messages import cards, parts, sums, words
 from bot.messages.render import Payload, render
-from bot.messages.text import Mrk, code, escape, line, many, mention, mrk, shown, when
-from bot.model import Case, CaseState, Step
+from bot.messages.text import Mrk, code, cut, escape, line, many, mention, mrk, shown, when
+from bot.model import Case, CaseState, Checked, Step
 from bot.rules import Button, Team
 
 _STEPS = 20
@@ -28,12 +28,13 @@ class _Outcome:
     reason: str
     done: list[Mrk]
     proof: Mrk
+    checks: str
     foot: list[Mrk]
     offered: list[parts.Press]
 
 
-def applied(case: Case, now: datetime) -> Payload:
-    """Say what was applied and verified; with the way back while there is one."""
+def applied(case: Case, now: datetime, checks: Sequence[Checked] = ()) -> Payload:
+    """Say what was applied and verified, by which checks; with the way back while there is one."""
     change, proposal = case.change, case.proposal
     ours = proposal is not None and change is not None and proposal.id == change.proposal_id
     said = mrk(
@@ -65,6 +66,7 @@ def applied(case: Case, now: datetime) -> Payload:
             )
             if change
             else Mrk(""),
+            checks="\n".join(_check(c) for c in checks),
             foot=[*foot, mrk("Proposal digest {}.", code(proposal.digest()[:12]))] if proposal and ours else foot,
             offered=[parts.press(case, Button.ROLL_BACK, style="danger")]
             if case.state in {CaseState.WATCHING, CaseState.DONE} and Button.ROLL_BACK in rules.buttons(case)
@@ -92,10 +94,31 @@ def rolled_back(case: Case, now: datetime) -> Payload:  # noqa: ARG001  # all me
             )
             if change
             else Mrk(""),
+            checks="",
             foot=[mrk("Nothing is removed any more. The card offers a new proposal.")],
             offered=[],
         ),
     )
+
+
+def second(case: Case, by: str, button: str, reason: str = "") -> Payload:
+    """Say that a rollback was asked for, and what is missing for it."""
+    return happened(
+        "🟡",
+        mrk(
+            "{} pressed {} for {}. A second approver has to press it too: nothing is written yet.",
+            mention(by),
+            button,
+            code(case.role_name),
+        ),
+        reason,
+    )
+
+
+def _check(check: Checked) -> str:
+    """Return a line that is drawn as plain text: AWS's words are in it."""
+    how = f"✅ {check.name}" if check.made else f"⚪ {check.name} was not made"
+    return f"{how}: {cut(line(check.said), 400)}"
 
 
 def steps(every: Sequence[Step]) -> list[Mrk]:
@@ -181,6 +204,7 @@ def reminder(case: Case, now: datetime, *, team: Team | None = None) -> Payload:
 _NOTICES = {
     "stale": ("♻️", "Stale"),
     "failed": ("🟥", "Failed"),
+    "waits": ("⏸️", "Waits"),
     "no_evidence": ("⚠️", "Cannot tell"),
     "no_proposal": ("⚪", "No proposal"),
 }

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from bot import rules
 from bot.messages import cards, parts, sums, words
 from bot.messages.outcomes import happened
+from bot.messages.pictures import Bar, Picture, Services
 from bot.messages.render import Payload, render
 from bot.messages.text import Mrk, clean, code, cut, line, many, mrk, shown, stamp, when
 from bot.model import ActionUse, ActionVerdict, Case, CaseState, Evidence, ServiceSummary, ServiceUse, Trim, Verdict
@@ -37,6 +38,7 @@ class _Review:
     text: Mrk
     tally: Mrk
     report: Mrk
+    picture: Picture | None
     rows: list[list[str]]
     rows_of: int
     used: list[Mrk]
@@ -48,14 +50,15 @@ class _Review:
     unseen: str
 
 
-def review(case: Case, trim: Trim, now: datetime, *, window_days: int | None = None) -> Payload:
+def review(
+    case: Case, trim: Trim, now: datetime, *, window_days: int | None = None, picture: Picture | None = None
+) -> Payload:
     """Draw the last accessed report: a row for each service, those in use first, and the actions that were used.
 
-    `window_days` is the window that the verdicts of `trim` were made with, so that it can be said.
+    `window_days` is the window that the verdicts of `trim` were made with, so that it can be said; `picture` is that of
+    `review_picture`, where Slack has it.
     """
-    services = [_Service.of(s, actions) for s, actions in _with_actions(trim)]
-    since = now - timedelta(days=window_days) if window_days else None
-    ordered = sorted(services, key=lambda s: s.place(since))
+    ordered = _in_order(trim, now, window_days)
     counts = sums.Counts.of(trim.actions)
     tally = cards.tally(counts, window_days)
     picks = [s.option() for s in ordered if len(s.summary.namespace) <= _VALUE]
@@ -66,6 +69,7 @@ def review(case: Case, trim: Trim, now: datetime, *, window_days: int | None = N
             text=mrk("Review of {}: {}.", code(case.role_name), tally),
             tally=tally,
             report=_report(case.evidence, now),
+            picture=picture,
             rows=parts.rows_within([s.row() for s in ordered], _ROWS, 3_500),
             rows_of=len(ordered),
             used=_used(trim),
@@ -93,6 +97,29 @@ def review(case: Case, trim: Trim, now: datetime, *, window_days: int | None = N
             unseen=many(counts.hidden, "action"),
         ),
     )
+
+
+def review_picture(case: Case, trim: Trim, now: datetime, *, window_days: int | None = None) -> Services:
+    """Return what the review's picture shows: services in the order of its table."""
+    return Services.of(
+        case.role_name,
+        [
+            Bar(
+                name=s.summary.namespace,
+                used=s.counts.used,
+                unused=s.counts.unused,
+                hidden=s.counts.hidden,
+                other=s.counts.no_call + s.counts.protected,
+            )
+            for s in _in_order(trim, now, window_days)
+        ],
+    )
+
+
+def _in_order(trim: Trim, now: datetime, window_days: int | None) -> list[_Service]:
+    services = [_Service.of(s, actions) for s, actions in _with_actions(trim)]
+    since = now - timedelta(days=window_days) if window_days else None
+    return sorted(services, key=lambda s: s.place(since))
 
 
 def _used(trim: Trim) -> list[Mrk]:

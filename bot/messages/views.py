@@ -11,6 +11,7 @@ from typing import Any, Final
 from bot import rules
 from bot.messages import cards, door, lists, outcomes, parts, proposals, sums, words
 from bot.messages.lists import Glance
+from bot.messages.pictures import Picture
 from bot.messages.render import Payload, render
 from bot.messages.text import Mrk, code, cut, line, many, mrk, some, when
 from bot.model import Case, CaseState, Mode, Person, PrincipalKind, Proposal
@@ -441,6 +442,7 @@ def home(
     counts: Mapping[CaseState, int],
     state: str,
     glance: Glance | None = None,
+    picture: Picture | None = None,
 ) -> Payload:
     """Draw App Home: the totals, whose turn it is, and a page of cases, each with its card to open.
 
@@ -462,6 +464,7 @@ def home(
         removed=mrk("{}; {} of them in the last 30 days.", lists.removed(glance.ever), glance.lately.removed)
         if glance.ever.removed
         else Mrk(""),
+        picture=picture,
         waiting=_turn_of(counts, glance),
         may=_may(person),
         options=options,

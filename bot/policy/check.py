@@ -104,7 +104,7 @@ class _Allow:
         self.names = frozenset(p for p in low if "*" not in p and "?" not in p)
         self.patterns = sorted({*low} - self.names)
         # A pattern names its service in full, or is `*`.
-        self.by_service: dict[str, list[tuple[str, str, str]]] = {}
+        self.by_service: dict[str, list[tuple[str, str, str, int]]] = {}
         for pattern in self.patterns:
             self.by_service.setdefault(pattern.partition(":")[0], []).append(_ends(pattern))
 
@@ -132,16 +132,21 @@ class _Allow:
         if inner in self.names:
             return True
         for key in (inner.partition(":")[0], "*"):
-            for pattern, head, tail in self.by_service.get(key, ()):
-                if inner.startswith(head) and inner.endswith(tail) and _covers(pattern, inner):
+            for pattern, head, tail, least in self.by_service.get(key, ()):
+                fits = inner.startswith(head) and inner.endswith(tail)
+                if fits and (len(inner) >= least if least else _covers(pattern, inner)):
                     return True
         return False
 
 
-def _ends(pattern: str) -> tuple[str, str, str]:
-    """Return a pattern with what stands before its first wildcard and after its last: all that it means has both."""
-    first, *_, last = re.split(r"[*?]", pattern)
-    return pattern, first, last
+def _ends(pattern: str) -> tuple[str, str, str, int]:
+    """Return a pattern with what stands before its first wildcard and after its last: all that it means has both.
+
+    Where its only wildcard is one star that is the whole test, but for the least length, which comes last (or 0).
+    """
+    first, *rest = re.split(r"[*?]", pattern)
+    single = len(rest) == 1 and "*" in pattern
+    return pattern, first, rest[-1], len(pattern) - 1 if single else 0
 
 
 def _covers(outer: str, inner: str) -> bool:

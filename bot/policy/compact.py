@@ -1,8 +1,9 @@
 """Spell kept actions small: patterns that match nothing else known, and lie inside what the statement granted before.
 
-Each pattern is a bit set over its service's names. Per kept name the cut points are walked with two pointers to the
-cheapest patterns that fit, a lazy greedy cover picks by characters per newly covered name, and a reverse delete takes
-what the others cover together. Greedy is within 1.5 % of the best of its class; the class decides.
+Each pattern is a bit set over its service's names. Per kept name the cheapest patterns that fit are found (cut between
+words: from a table of all there are; cut anywhere: by walking the cut points with two pointers), a lazy greedy cover
+picks by characters per newly covered name, and a reverse delete takes what the others cover together. Greedy is within
+1.5 % of the best of its class; the class decides.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Names:
         self.tails = self._shared(lambda n: [n[cut:] for cut in range(len(n) + 1)])
         longest = max(map(len, self.low), default=0)
         self.atleast = [sum(1 << i for i, n in enumerate(self.low) if len(n) >= size) for size in range(longest + 1)]
-        self._borders: dict[int, list[int]] = {}
+        self._worded: dict[int, list[list[tuple[int, str]]]] = {}
 
     def _shared(self, parts: Callable[[str], list[str]]) -> list[list[int]]:
         """Return, per name and cut, the set of names that share that part with it."""
@@ -73,11 +74,30 @@ class Names:
             for name in self.low
         ]
 
-    def borders(self, i: int) -> list[int]:
-        """Return the places between the words of a name, its ends included: `DescribeDBInstances` → 0, 8, 10, 19."""
-        if i not in self._borders:
-            self._borders[i] = [0, *(m.end() for m in _WORD.finditer(self.spelled[i]))]
-        return self._borders[i]
+    def matched(self, i: int, head: int, tail: int) -> int:
+        """Return the set of names that `name[:head]*name[tail:]` matches, of the name at a place."""
+        shortest = head + len(self.low[i]) - tail
+        return self.heads[i][head] & self.tails[i][tail] & self.atleast[shortest]
+
+    def worded(self, i: int) -> list[list[tuple[int, str]]]:
+        """Return (names matched, pattern) for a name cut between words: a list per head, the shortest tail first."""
+        found = self._worded.get(i)
+        if found is None:
+            name, cuts = self.spelled[i], borders(self.spelled[i])
+            found = self._worded[i] = [
+                [
+                    (self.matched(i, head, tail), f"{name[:head]}*{name[tail:]}")
+                    for tail in reversed(cuts)
+                    if tail >= head
+                ]
+                for head in cuts
+            ]
+        return found
+
+
+def borders(name: str) -> list[int]:
+    """Return the places between the words of a name, its ends included: `DescribeDBInstances` → 0, 8, 10, 19."""
+    return [0, *(m.end() for m in _WORD.finditer(name))]
 
 
 def compact(
@@ -102,15 +122,12 @@ def _candidates(
 ) -> dict[int, str]:
     """Return the cheapest pattern for each set of wanted names that one pattern can cover."""
     best: dict[int, str] = {}
-    prefix = f"{names.service}:"
+    starred = _between if kind is Class.WORDS else _anywhere
     for i in places:
-        spelled = names.spelled[i]
-        cuts = names.borders(i) if kind is Class.WORDS else range(len(spelled) + 1)
-        for head, tail, mask in _walk(names, i, cuts, bad, goal, spelled, prefix, allowed):
-            pattern = f"{spelled[:head]}*{spelled[tail:]}"
-            old = best.get(mask)
+        for mask, pattern in starred(names, i, bad, allowed):
+            old = best.get(mask & goal)
             if old is None or (len(pattern), pattern) < (len(old), old):
-                best[mask] = pattern
+                best[mask & goal] = pattern
     if kind is Class.INFIX:
         seen: set[str] = set()
         for i in places:
@@ -127,37 +144,48 @@ def _candidates(
     return best
 
 
-def _walk(
-    names: Names, i: int, cuts: Sequence[int], bad: int, goal: int, spelled: str, prefix: str, allowed: Allowed | None
-) -> Iterator[tuple[int, int, int]]:
-    """Yield (head, tail, covered) of the patterns `name[:head]*name[tail:]` that no shorter one replaces.
+def _between(names: Names, i: int, bad: int, allowed: Allowed | None) -> Iterator[tuple[int, str]]:
+    """Yield (names matched, pattern) of a name's patterns cut between words that no shorter one replaces.
+
+    A longer head is worth its letters only where it lets the tail be shorter.
+    """
+    end: int | None = None
+    for row in names.worded(i):
+        for n, (mask, pattern) in enumerate(row[:end]):
+            if not mask & bad and (allowed is None or allowed(f"{names.service}:{pattern}")):
+                yield mask, pattern
+                end = n
+                break
+        if end == 0:
+            return
+
+
+def _anywhere(names: Names, i: int, bad: int, allowed: Allowed | None) -> Iterator[tuple[int, str]]:
+    """Yield the same of a name's patterns cut anywhere.
 
     The longer the head, the shorter the tail may be: two pointers meet every pattern worth having.
     """
     heads, tails, atleast = names.heads[i], names.tails[i], names.atleast
+    spelled = names.spelled[i]
     size = len(spelled)
-    last = len(cuts) - 1
-    t = 0
-    emitted = -1
-    for h, head in enumerate(cuts):
-        t = max(t, h)
-        some = heads[head]
-        ill = some & bad
+    tail = 0
+    least = -1
+    for head in range(size + 1):
+        tail = max(tail, head)
+        ill = heads[head] & bad
         while True:
-            tail = cuts[t]
             if (ill and ill & tails[tail] & atleast[head + size - tail]) or (
-                allowed is not None and not allowed(f"{prefix}{spelled[:head]}*{spelled[tail:]}")
+                allowed is not None and not allowed(f"{names.service}:{spelled[:head]}*{spelled[tail:]}")
             ):
-                t -= 1
+                tail -= 1
                 break
-            if t == last:
+            if tail == size:
                 break
-            t += 1
-        if t > emitted and t >= h:
-            emitted = t
-            tail = cuts[t]
-            yield head, tail, some & tails[tail] & atleast[head + size - tail] & goal
-            if t == last:
+            tail += 1
+        if tail > least and tail >= head:
+            least = tail
+            yield names.matched(i, head, tail), f"{spelled[:head]}*{spelled[tail:]}"
+            if tail == size:
                 return  # any longer head only says more
 
 

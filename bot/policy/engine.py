@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from bot.errors import NoEvidenceError
-from bot.model import ActionVerdict, Evidence, RolePolicy, ServiceSummary, Trim, TrimSettings, Verdict
+from bot.model import Evidence, RolePolicy, ServiceSummary, Trim, TrimSettings, Verdict
 from bot.policy.catalogue import Action, Catalogue, Extended, Lexicon, lexicon
 from bot.policy.check import check
 from bot.policy.fit import fit
@@ -39,16 +39,15 @@ def trim(policies: Sequence[RolePolicy], evidence: Evidence, catalogue: Catalogu
         for found in grants[policy.key].values():
             mine |= found
         alone = (policy.name,)
-        for key in mine:
-            before = names.get(key)
-            names[key] = alone if before is None else before if policy.name in before else before + alone
-        granted = {**mine, **granted}
-    granted = dict(sorted(granted.items()))
+        again = {k: names[k] if policy.name in names[k] else names[k] + alone for k in names.keys() & mine.keys()}
+        names |= dict.fromkeys(mine, alone) | again
+        granted = mine | granted
+    granted = {key: granted[key] for key in sorted(granted)}
     report = Report.of(evidence)
     verdicts = judge(granted, names, report, lex.catalogue, settings)
     keep = {key for key, verdict in verdicts.items() if verdict.kept}
     role = evidence.role_arn.rsplit("/", 1)[-1]
-    outcomes = fit(policies, documents, grants, keep, lex, settings.quotas, role)
+    outcomes = fit(policies, documents, grants, keep, lex, settings, role)
     must = [v.action for v in verdicts.values() if v.verdict in {Verdict.USED, Verdict.PROTECTED}]
     said = warnings(policies, evidence, report, settings, outcomes)
     refused = next((w for w in said if w.code in settings.refuse), None)
@@ -57,7 +56,7 @@ def trim(policies: Sequence[RolePolicy], evidence: Evidence, catalogue: Catalogu
     return Trim(
         policies=outcomes,
         actions=tuple(verdicts.values()),
-        services=_services(verdicts, report, lex.catalogue),
+        services=_services(granted, keep, report, lex.catalogue),
         warnings=said,
         proof=check(policies, outcomes, must),
     )
@@ -68,12 +67,11 @@ def trim(policies: Sequence[RolePolicy], evidence: Evidence, catalogue: Catalogu
 
 def _extended(documents: Iterable[Document], evidence: Evidence, catalogue: Catalogue) -> Lexicon:
     """Return the catalogue with what the report tracks, and what the policies name, though it did not know it."""
-    tracked = [
-        Action(s.namespace.lower(), a.action)
-        for s in evidence.services
-        for a in s.actions
-        if a.action.lower() not in catalogue.actions(s.namespace.lower())
-    ]
+    tracked = []
+    for use in evidence.services:
+        namespace = use.namespace.lower()
+        known = catalogue.actions(namespace)
+        tracked += [Action(namespace, a.action) for a in use.actions if a.action.lower() not in known]
     wider = Extended(catalogue, tracked) if tracked else catalogue
     lex = lexicon(wider)
     written: dict[str, Action] = {}
@@ -110,21 +108,21 @@ def granted_by(statement: Statement, lex: Lexicon) -> Mapping[str, Action]:
 
 
 def _services(
-    verdicts: Mapping[str, ActionVerdict], report: Report, catalogue: Catalogue
+    granted: Mapping[str, Action], keep: set[str], report: Report, catalogue: Catalogue
 ) -> tuple[ServiceSummary, ...]:
-    granted = Counter([key.partition(":")[0] for key in verdicts])
-    kept = Counter([key.partition(":")[0] for key, verdict in verdicts.items() if verdict.kept])
-    tracked = Counter([key.partition(":")[0] for key in report.actions if key in verdicts])
+    of = Counter([action.service for action in granted.values()])
+    kept = Counter([granted[key].service for key in keep])
+    tracked = Counter([granted[key].service for key in granted.keys() & report.actions.keys()])
     return tuple(
         ServiceSummary(
             namespace=namespace,
             name=(report.services[namespace].name if namespace in report.services else "")
             or catalogue.title(namespace),
             last_accessed=report.last.get(namespace),
-            granted=granted[namespace],
+            granted=of[namespace],
             kept=kept[namespace],
             tracked=tracked[namespace],
             region=report.services[namespace].region if namespace in report.services else "",
         )
-        for namespace in sorted({*report.services, *granted})
+        for namespace in sorted({*report.services, *of})
     )

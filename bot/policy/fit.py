@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bot.errors import TooBigError
-from bot.model import Outcome, PolicyKind, PolicyOutcome, Quotas, RolePolicy
+from bot.model import Mode, Outcome, PolicyKind, PolicyOutcome, RolePolicy, TrimSettings
 from bot.policy.catalogue import Action, Lexicon, Service
 from bot.policy.compact import Allowed, Class, compact
 from bot.policy.language import Document, Statement, size, weigh, write
@@ -22,7 +22,9 @@ from bot.policy.patterns import EVERYTHING, inside, is_name, meets, normal
 Grants = Mapping[int, Mapping[str, Action]]  # what each Allow statement grants, by its index
 
 _FRAME = 3  # quotes and comma around an entry, which holds nothing that JSON escapes
-_NAME = 128  # characters of a policy's name: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+# Source of both: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+_NAME = 128  # characters of a policy's name
+_MOST = 20  # managed policies on a role, where AWS was asked for more than the usual 10
 
 
 class _Chunk:
@@ -64,10 +66,10 @@ class _Chunk:
         elif not any(normal(p) in {whole, EVERYTHING} for p in near):
             rule = lambda pattern: any(inside(pattern, p) for p in near)  # noqa: E731
         if kind is Class.NAMES or not (near or statement.inverted):
-            spelled = [service.actions[n].full for n in names]
+            spelled = [service.actions[n].full for n in sorted(names)]
         else:
             spelled = compact(service.spelling, names, self._fine, kind, rule)
-        return sorted([*spelled, *odd], key=lambda p: (p.lower(), p))
+        return sorted([*spelled, *odd], key=lambda p: (p.lower(), p)) if odd else spelled
 
     def _barring(self) -> Allowed | None:
         """Return what a NotAction leaves open of the service; None where it bars nothing of it."""
@@ -145,7 +147,7 @@ def fit(
     grants: Mapping[str, Grants],
     keep: set[str],
     lexicon: Lexicon,
-    quotas: Quotas,
+    settings: TrimSettings,
     role: str,
 ) -> tuple[PolicyOutcome, ...]:
     """Return what becomes of each policy, within the quotas, in the order given; `role` is its name, for copies.
@@ -154,9 +156,9 @@ def fit(
         TooBigError: no spelling and no split fits.
     """
     plans = {p.key: _plan(p, documents[p.key], grants[p.key], keep, lexicon) for p in policies}
-    _fit_inline([p for p in plans.values() if p.policy.kind is PolicyKind.INLINE], quotas.role_policies_size)
+    _fit_inline([p for p in plans.values() if p.policy.kind is PolicyKind.INLINE], settings)
     managed = [p for p in plans.values() if p.policy.kind is not PolicyKind.INLINE]
-    parts = _fit_managed(managed, quotas)
+    parts = _fit_managed(managed, settings)
     taken = {p.name.lower() for p in policies}
     outcomes: list[PolicyOutcome] = []
     for plan in plans.values():
@@ -292,8 +294,9 @@ def _places(
 # -------------------- fitting
 
 
-def _fit_inline(plans: Sequence[_Plan], limit: int) -> None:
+def _fit_inline(plans: Sequence[_Plan], settings: TrimSettings) -> None:
     """Spell a role's inline policies smaller together, no further than their common quota demands."""
+    limit = settings.quotas.role_policies_size
     if not any(p.parts is not None for p in plans):
         return
     for kind in (Class.WORDS, Class.STAR, Class.INFIX):
@@ -302,8 +305,15 @@ def _fit_inline(plans: Sequence[_Plan], limit: int) -> None:
     if total > limit and any(p.writes for p in plans):
         raise TooBigError(
             f"The kept inline permissions need {total:,} characters, and a role may have {limit:,}.",
-            "Move a part to a managed policy, or use strict mode.",
+            _ways(settings, "move a part of them to a managed policy"),
         )
+
+
+def _ways(settings: TrimSettings, other: str) -> str:
+    """Return the next step of somebody whose role keeps too much."""
+    if settings.mode is Mode.SAFE:
+        return f"Use strict mode, which keeps less, or {other}."
+    return f"{other[0].upper()}{other[1:]}."
 
 
 def _shorten(plans: Sequence[_Plan], kind: Class, limit: int) -> None:
@@ -331,17 +341,14 @@ class _Option:
     parts: tuple[Sequence[Mapping[str, Any]], ...]
 
 
-def _fit_managed(plans: Sequence[_Plan], quotas: Quotas) -> dict[str, _Option]:
+def _fit_managed(plans: Sequence[_Plan], settings: TrimSettings) -> dict[str, _Option]:
     """Return how each managed policy that is written is written, within the role's free slots."""
+    quotas = settings.quotas
     writing = [p for p in plans if p.writes]
     options = {p.policy.key: _Options(p, quotas.managed_policy_size) for p in writing}
     for plan in writing:
         if options[plan.policy.key].get(0) is None:
-            raise TooBigError(
-                f"What is kept of {plan.policy.name} cannot be written in policies of "
-                f"{quotas.managed_policy_size:,} characters, however it is split.",
-                "Use strict mode, or ask AWS for a higher quota.",
-            )
+            raise _uncut(plan, quotas.managed_policy_size)
     attached = len(plans)
     # A copy is attached before what it replaces goes, so that there is never a gap: that takes a slot for a moment.
     moment = quotas.attached_policies - attached - sum(p.copied for p in writing)
@@ -352,10 +359,16 @@ def _fit_managed(plans: Sequence[_Plan], quotas: Quotas) -> dict[str, _Option]:
             return chosen
     least = {p.policy.name: min(len(o.parts) for o in options[p.policy.key].found) for p in writing}
     biggest = max(least, key=lambda n: (least[n], n))
+    needed = attached + sum(p.copied for p in writing) + sum(least.values()) - len(least)
+    if needed <= _MOST:
+        way = f"ask AWS to let a role have {needed} managed policies"
+    else:
+        way = f"replace {biggest} by hand with what the role is for"
+    parts, free = least[biggest], max(end, 0)
     raise TooBigError(
-        f"What is kept of {biggest} takes {least[biggest]} policies of {quotas.managed_policy_size:,} characters, and "
-        f"the role has {max(end, 0)} free slots of {quotas.attached_policies} for more policies.",
-        "Use strict mode, detach a policy that is not needed, or ask AWS for a higher quota.",
+        f"What is kept of {biggest} takes {parts} policies of {quotas.managed_policy_size:,} characters, which is "
+        f"{parts - 1} more than now, and the role has {free} of {quotas.attached_policies} slots free.",
+        _ways(settings, way),
     )
 
 
@@ -395,10 +408,12 @@ def _options(plan: _Plan, limit: int) -> Iterator[_Option]:
     """Yield the ways to write a policy that fit the limit, tier by tier, each in fewer parts than the one before."""
     fewest: int | None = None
     for kind in (Class.NAMES, Class.WORDS, Class.STAR, Class.INFIX):
+        before = replace(plan, kinds=dict(plan.kinds))
         if kind is not Class.NAMES:
             _shorten([plan], kind, limit)
         statements = plan.statements()
-        if weigh(plan.body(statements)) <= limit:
+        weight = weigh(plan.body(statements))
+        if weight <= limit:
             yield _Option(tier=plan.tier(), parts=(statements,))
             return
         if kind is Class.NAMES:
@@ -406,7 +421,23 @@ def _options(plan: _Plan, limit: int) -> Iterator[_Option]:
         parts = _split(plan, statements, limit)
         if parts is not None and (fewest is None or len(parts) < fewest):
             fewest = len(parts)
-            yield _Option(tier=max(3, plan.tier()), parts=tuple(parts))
+            spare = len(parts) * limit - sum(weigh(plan.body(part)) for part in parts)
+            eased = _eased(before, kind, weight, spare, len(parts), limit)
+            yield eased or _Option(tier=max(3, plan.tier()), parts=tuple(parts))
+
+
+def _eased(plan: _Plan, kind: Class, least: int, spare: int, number: int, limit: int) -> _Option | None:
+    """Return a way to write as many parts that spells less at the tier: no more than that number demands.
+
+    Spelled at it throughout, the policy weighs `least`, and its parts leave `spare` characters free.
+    """
+    for eighths in (7, 5, 3, 1):  # statements that stay whole leave gaps
+        less = replace(plan, kinds=dict(plan.kinds))
+        _shorten([less], kind, least + spare * eighths // 8)
+        parts = _split(less, less.statements(), limit)
+        if parts is not None and len(parts) <= number:
+            return _Option(tier=max(3, less.tier()), parts=tuple(parts))
+    return None
 
 
 def _split(plan: _Plan, statements: Sequence[dict[str, Any]], limit: int) -> list[list[dict[str, Any]]] | None:
@@ -439,6 +470,20 @@ def _pack(pieces: Sequence[tuple[int, dict[str, Any]]], room: int, *, fill: bool
         if piece["Effect"] == "Deny":
             deny = place
     return parts
+
+
+def _uncut(plan: _Plan, limit: int) -> TooBigError:
+    """Return the error that names the statement which fits no part, by its number in the old policy."""
+    room = limit - weigh(plan.body(()))
+    longest = [max(map(weigh, _pieces(s, room))) for s in plan.statements()]
+    place = longest.index(max(longest))
+    part = (plan.parts or ())[place]
+    number = (part.statement if isinstance(part, _Trimmed) else part).index + 1
+    return TooBigError(
+        f"Statement {number} of {plan.policy.name} takes {longest[place]:,} characters and cannot be cut, and a policy "
+        f"has room for {room:,}.",
+        "Write that statement shorter by hand, in a policy of your own, and trim again.",
+    )
 
 
 def _pieces(statement: dict[str, Any], room: int) -> Iterator[dict[str, Any]]:

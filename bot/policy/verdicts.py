@@ -30,14 +30,18 @@ class Report:
             # Should a report name one twice, the one with more to tell counts, and the latest of all times.
             if namespace not in services or len(service.actions) > len(services[namespace].actions):
                 services[namespace] = service
+            latest = last.get(namespace)
+            if _later(service.last_accessed, latest):
+                latest = service.last_accessed
             for use in service.actions:
                 key = f"{namespace}:{use.action.lower()}"
-                if key not in actions or _later(use.last_accessed, actions[key].last_accessed):
+                at = use.last_accessed
+                if key not in actions or _later(at, actions[key].last_accessed):
                     actions[key] = use
-            for at in (service.last_accessed, *(a.last_accessed for a in service.actions)):
-                if _later(at, last.get(namespace)):
-                    assert at is not None
-                    last[namespace] = at
+                if at is not None and _later(at, latest):
+                    latest = at
+            if latest is not None:
+                last[namespace] = latest
         return cls(services, actions, last)
 
 
@@ -61,20 +65,23 @@ def judge(
     kept: list[str] = []
     waiting: list[str] = []
     for key, action in granted.items():
-        row = table.row(key, action)
+        use = report.actions.get(key)
+        row = table.row(key, action, use)
         if row is None:
             # A permission without a call of its own is judged last: it follows what is kept of the others.
             waiting.append(key)
             row = _IDLE
         elif row[1]:
             kept.append(action.full)
-        verdicts[key] = table.verdict(key, action, row, names[key])
+        verdicts[key] = table.verdict(key, action, use, row, names[key])
     for key in waiting:
-        verdicts[key] = table.verdict(key, granted[key], table.pair(key, granted[key], kept), names[key])
+        action = granted[key]
+        verdicts[key] = table.verdict(key, action, report.actions.get(key), table.pair(key, action, kept), names[key])
     return verdicts
 
 
 _Row = tuple[Verdict, bool, str]  # verdict, kept, reason
+_UNUSED: _Row = (Verdict.UNUSED, False, "IAM tracks it and saw no attempt in the tracking period.")
 _IDLE: _Row = (Verdict.NOT_NEEDED, False, "It has no call of its own, and no kept action needs it.")
 
 
@@ -95,9 +102,8 @@ class _Table:
         self.special = self.invisible.services() | {key.partition(":")[0] for key in self.pairs}
         self.silent: dict[str, _Row] = {}
 
-    def row(self, key: str, action: Action) -> _Row | None:
+    def row(self, key: str, action: Action, use: ActionUse | None) -> _Row | None:
         """Return verdict, kept and reason; None for a permission that follows others."""
-        use = self.report.actions.get(key)
         at = use.last_accessed if use else None
         if use is not None and at is not None and at >= self.since:
             where = f" in {use.region}" if use.region else ""
@@ -114,7 +120,7 @@ class _Table:
             days = self.settings.window_days
             return Verdict.STALE, False, f"Last attempted on {_day(at)}, more than {_days(days)} ago."
         if use is not None and action.tracked is not False:
-            return Verdict.UNUSED, False, "IAM tracks it and saw no attempt in the tracking period."
+            return _UNUSED
         if action.service in self.special:
             if key in self.pairs:
                 return None
@@ -153,8 +159,9 @@ class _Table:
             return Verdict.NOT_NEEDED, True, why
         return _IDLE
 
-    def verdict(self, key: str, action: Action, row: _Row, policies: tuple[str, ...]) -> ActionVerdict:
-        use = self.report.actions.get(key)
+    def verdict(
+        self, key: str, action: Action, use: ActionUse | None, row: _Row, policies: tuple[str, ...]
+    ) -> ActionVerdict:
         return ActionVerdict(
             action=action.full,
             verdict=row[0],
@@ -169,7 +176,7 @@ class _Table:
 
 
 def _day(at: datetime) -> str:
-    return f"{at:%Y-%m-%d}"
+    return at.date().isoformat()
 
 
 def _days(days: int) -> str:

@@ -19,10 +19,10 @@ CODES = {
     "shortened": "a policy is written with wildcards to fit IAM's limit",
 }
 _TIERS = {
-    2: "stars between the words of a name",
-    3: "stars between the words of a name, where they save something, and as one of several parts",
-    4: "stars anywhere in a name",
-    5: "patterns of a part of a name",
+    2: "is written with stars between the words of a name",
+    3: "is one of several parts, with stars between the words of a name only where that spares a part",
+    4: "is written with stars anywhere in a name",
+    5: "is written with patterns of a part of a name",
 }
 
 
@@ -80,7 +80,7 @@ def warnings(
         if outcome.tier in _TIERS:
             warn(
                 "shortened",
-                f"{outcome.name} is written with {_TIERS[outcome.tier]} (tier {outcome.tier}), because explicit names "
+                f"{outcome.name} {_TIERS[outcome.tier]} (tier {outcome.tier}), because explicit names "
                 "would pass IAM's size limit; each pattern matches kept actions only, and nothing that was not granted "
                 "before.",
             )

@@ -62,12 +62,12 @@ async def first_broken(connection: AsyncConnection, key: bytes) -> int | None:
     """Return the number of the first entry that was changed, removed, inserted or moved; None where all is whole."""
     mac = ""
     seq = 0
-    rows = await connection.stream(sa.select(audit).order_by(audit.c.seq))
-    async for row in rows:
-        seq += 1
-        mac = _mac(key, mac, seq, row.body)
-        if row.seq != seq or not hmac.compare_digest(mac, row.mac) or json.loads(row.body)["case"] != row.case_id:
-            return seq
+    async with connection.stream(sa.select(audit).order_by(audit.c.seq)) as rows:
+        async for row in rows:
+            seq += 1
+            mac = _mac(key, mac, seq, row.body)
+            if row.seq != seq or not hmac.compare_digest(mac, row.mac) or json.loads(row.body)["case"] != row.case_id:
+                return seq
     head = (await connection.execute(sa.select(audit_head.c.seq, audit_head.c.mac))).one_or_none()
     return None if head is not None and (head.seq, head.mac) == (seq, mac) else seq + 1
 

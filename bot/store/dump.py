@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.errors import InputError, StoreError
 from bot.store.codec import encode
-from bot.store.schema import REVISION, Utc, audit_head, metadata
+from bot.store.schema import REVISION, Utc, audit_head, metadata, outbox
 
 _BATCH = 200
 
@@ -51,6 +51,7 @@ async def load(connection: AsyncConnection, text: Iterable[str]) -> int:
         if value.get("rows") == number:
             if table is not None:
                 await connection.execute(sa.insert(table), batch)
+            await _count_on(connection)
             return number
         own = metadata.tables.get(str(value.get("table")))
         row = value.get("row")
@@ -62,6 +63,15 @@ async def load(connection: AsyncConnection, text: Iterable[str]) -> int:
         table = own
         batch.append({name: _value(own.c[name], part) for name, part in row.items()})
     raise InputError("The export is not whole: its last line, with the number of rows, is missing.", "Export anew.")
+
+
+async def _count_on(connection: AsyncConnection) -> None:
+    """Let the numbers that PostgreSQL gives out by itself go on after those that were brought along."""
+    if connection.dialect.name == "postgresql":
+        newest = sa.select(sa.func.coalesce(sa.func.max(outbox.c.id), 0) + 1).scalar_subquery()
+        await connection.execute(
+            sa.select(sa.func.setval(sa.func.pg_get_serial_sequence("outbox", "id"), newest, False))
+        )
 
 
 def _parsed(text: Iterable[str]) -> Iterator[dict[str, Any]]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from functools import wraps
 from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot import rules
-from bot.errors import LostRaceError, NotAllowedError, NotFoundError, StaleError
+from bot.errors import LimitError, LostRaceError, NotAllowedError, NotFoundError, StaleError, StoreError
 from bot.model import (
     Approval,
     AuditEntry,
@@ -33,8 +35,9 @@ from bot.model import (
     UserId,
 )
 from bot.rules import Event, Team
-from bot.store import audit, database, dump, outbox, rows
+from bot.store import audit, database, dump, outbox, postgres, rows
 from bot.store.codec import encode
+from bot.store.database import Database
 from bot.store.schema import approvals, cases, changes, flags, journal, kv, proposals
 from bot.store.schema import audit as audit_table
 from bot.store.schema import outbox as outbox_table
@@ -98,11 +101,10 @@ class Store:
     """
 
     def __init__(
-        self, engine: AsyncEngine, audit_key: bytes, clock: Callable[[], datetime], new_id: Callable[[], str]
+        self, database: Database, audit_key: bytes, clock: Callable[[], datetime], new_id: Callable[[], str]
     ) -> None:
-        self._engine = engine
-        self._writer = engine.execution_options(**{database.WRITE: True})
-        self._turn = asyncio.Lock()  # SQLite has one writer: waiting here is cheaper and fairer than its busy loop
+        self._database = database
+        self._turn = asyncio.Lock()  # there is one writer at a time: waiting here is cheaper and fairer
         self._key = audit_key
         self._clock = clock
         self._new_id = new_id
@@ -122,13 +124,18 @@ class Store:
         patience: float = 30.0,
     ) -> AsyncIterator[Self]:
         """Open the database of `url`, made or migrated where needed; see `database.connected`."""
-        async with database.connected(url, alone=alone, patience=patience) as engine:
-            store = cls(engine, audit_key, clock, new_id)
+        async with database.connected(url, alone=alone, patience=patience) as opened:
+            store = cls(opened, audit_key, clock, new_id)
             try:
                 yield store
             finally:
                 if store.calls:  # their callers did not wait
                     await asyncio.wait(store.calls)
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may be at work on the database too."""
+        return self._database.writer.dialect.name == "postgresql"
 
     def over(self, call: asyncio.Task[Any]) -> None:
         self.calls.discard(call)
@@ -138,14 +145,47 @@ class Store:
     @asynccontextmanager
     async def _read(self) -> AsyncIterator[AsyncConnection]:
         with database.errors():
-            async with self._engine.connect() as connection:
+            async with self._database.reader.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def _write(self) -> AsyncIterator[AsyncConnection]:
         with database.errors():
-            async with self._turn, self._writer.begin() as connection:
+            async with self._turn, self._database.writer.begin() as connection:
+                await self._in_term(connection)
                 yield connection
+                await database.tell(connection, "")
+
+    async def _in_term(self, connection: AsyncConnection) -> None:
+        term = _TERM.get()
+        if term and await connection.scalar(sa.select(kv.c.value).where(kv.c.key == _LEADER)) != term:
+            raise StoreError(
+                "Another replica of Refine has taken over this work, so nothing was recorded.",
+                "The card shows where it stands in a moment.",
+            )
+
+    @_whole
+    async def lead(self, term: str) -> None:
+        """Begin a term of this process as the leader: whatever is under way of an earlier term writes no more."""
+        async with self._write() as connection:
+            await _put(connection, kv.c.key, _LEADER, term)
+
+    @contextmanager
+    def during(self, term: str) -> Iterator[None]:
+        """Take writes from this context (and the tasks begun in it) only while the term lasts."""
+        token = _TERM.set(term)
+        try:
+            yield
+        finally:
+            _TERM.reset(token)
+
+    @_whole
+    async def tell(self, what: str) -> None:
+        """Let all replicas hear of it."""
+        with database.errors():
+            async with self._database.writer.connect() as connection:
+                await database.tell(connection, what)
+                await connection.commit()
 
     @asynccontextmanager
     async def _audited(self) -> AsyncIterator[tuple[AsyncConnection, audit.Chain]]:
@@ -215,18 +255,7 @@ class Store:
     @_whole
     async def tally(self, since: datetime | None = None) -> Tally:
         """Return what came of the work since then, or from the beginning."""
-        back = changes.alias("back")
-        undone = sa.exists().where(
-            back.c.kind == "rollback", back.c.outcome == DONE, back.c.id.startswith(changes.c.id + "-back")
-        )
-        gone = (sa.func.length(proposals.c.body) - sa.func.length(sa.func.replace(proposals.c.body, _GONE, ""))) / len(
-            _GONE
-        )
-        made = (
-            sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(gone), 0))
-            .select_from(changes.join(proposals, changes.c.id == proposals.c.id + "-apply"))
-            .where(changes.c.kind == "apply", changes.c.outcome == DONE, ~undone)
-        )
+        made = _trims(sa.func.count(), sa.func.coalesce(sa.func.sum(_REMOVED), 0))
         opened = sa.select(sa.func.count()).select_from(cases)
         closed = opened.where(cases.c.state.in_([s.value for s in _CLOSED]))
         backs = sa.select(sa.func.count()).where(changes.c.kind == "rollback", changes.c.outcome == DONE)
@@ -242,6 +271,15 @@ class Store:
                 removed=int(removed),
                 rolled_back=await connection.scalar(backs) or 0,
             )
+
+    @_whole
+    async def removed_by_week(self) -> tuple[tuple[date, int], ...]:
+        """Return Mondays with how many actions the changes of their week (UTC) took away, where any are in force."""
+        weeks: dict[date, int] = defaultdict(int)
+        async with self._read() as connection:
+            for at, removed in await connection.execute(_trims(changes.c.at, _REMOVED)):
+                weeks[at.date() - timedelta(days=at.weekday())] += int(removed)
+        return tuple(sorted(weeks.items()))
 
     @_whole
     async def open_case(
@@ -497,10 +535,11 @@ class Store:
     # -------------------- changes
 
     @_whole
-    async def begin(self, change: Change) -> Change:
+    async def begin(self, change: Change, *, limit: int | None = None) -> Change:
         """Put a change and its planned steps on disk, and return it; where its id is there, what is there.
 
         Raises:
+            LimitError: `limit` changes began to be applied within the last hour.
             LostRaceError: another change of the case is under way (a rollback may begin over the one that it undoes),
                 or the case is neither being applied nor rolled back.
         """
@@ -521,6 +560,12 @@ class Store:
             if case.state not in _WRITING:
                 raise LostRaceError(rules.already(case), "The card shows where it stands now.")
             now = self._clock()
+            if limit is not None:
+                begun = sa.select(sa.func.count()).where(
+                    changes.c.kind == "apply", changes.c.at >= now - timedelta(hours=1)
+                )
+                if (await connection.scalar(begun) or 0) >= limit:
+                    raise LimitError(limit)
             await connection.execute(
                 sa.insert(changes).values(
                     id=change.id,
@@ -677,6 +722,8 @@ class Store:
                     .where(cases.c.id == row.case_id, cases.c.thread_ts == "")
                     .values(channel=channel, thread_ts=ts)
                 )
+            if row is not None and row.kind == outbox.CARD:
+                await database.tell(connection, outbox.CARD)
 
     @_whole
     async def later(self, item_id: int, at: datetime, why: str) -> None:
@@ -764,6 +811,17 @@ class Store:
         async with self._read() as connection:
             return await audit.first_broken(connection, self._key)
 
+    @_whole
+    async def may_rewrite_audit(self) -> bool:
+        """Whether this database user could change or delete audit entries; of a SQLite file, whoever can write it."""
+        async with self._read() as connection:
+            return not self.shared or await postgres.may_rewrite(connection)
+
+    @_whole
+    async def grant(self, role: str) -> None:
+        """Give a PostgreSQL user what the bot needs; see `postgres.grant`."""
+        await postgres.grant(self._database, role)
+
     async def dump(self) -> AsyncIterator[str]:
         """Yield everything as JSON lines, all of one moment; see `bot.store.dump`."""
         async with self._read() as connection:
@@ -788,10 +846,31 @@ class Store:
             await connection.execute(sa.select(sa.func.count()).select_from(flags))
 
 
+_LEADER: Final = "leader"  # the key of the leader's term
+_TERM: ContextVar[str] = ContextVar("term", default="")  # in which the work at hand was begun
 DONE: Final = "done"  # the outcome of a change whose steps were all done and read back
 _CLOSED: Final = (CaseState.RESOLVED, CaseState.ACCEPTED, CaseState.DONE)
 _GONE: Final = '"kept":false'  # stands once in a proposal's canonical text for each action that it takes away
 _WRITING: Final = frozenset({CaseState.APPLYING, CaseState.ROLLING_BACK})
+
+
+# How many actions a proposal takes away, counted where it is stored: its text may be megabytes.
+_REMOVED: Final = (
+    sa.func.length(proposals.c.body) - sa.func.length(sa.func.replace(proposals.c.body, _GONE, ""))
+) / len(_GONE)
+
+
+def _trims(*columns: Any) -> sa.Select[Any]:
+    """Select of the changes that were applied, verified and not rolled back, with their proposals."""
+    back = changes.alias("back")
+    undone = sa.exists().where(
+        back.c.kind == "rollback", back.c.outcome == DONE, back.c.id.startswith(changes.c.id + "-back")
+    )
+    return (
+        sa.select(*columns)
+        .select_from(changes.join(proposals, changes.c.id == proposals.c.id + "-apply"))
+        .where(changes.c.kind == "apply", changes.c.outcome == DONE, ~undone)
+    )
 
 
 def _in_force(case_id: CaseId) -> sa.ScalarSelect[str]:

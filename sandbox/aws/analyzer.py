@@ -41,6 +41,7 @@ class MissingError(AwsError):
 
 class Analyzer(Front):
     signing_name = "access-analyzer"
+    denied = "AccessDeniedException"
     throttled = ("ThrottlingException", "Rate exceeded")
     failed = ("InternalServerException", "An internal server error occurred.")
 

@@ -7,7 +7,7 @@ import threading
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-Kind = Literal["latency", "throttle", "error_before", "error_after", "lost_reply", "lag"]
+Kind = Literal["latency", "throttle", "denied", "error_before", "error_after", "lost_reply", "lag"]
 KINDS = frozenset(get_args(Kind))
 SERVICES = {"accessanalyzer": "access-analyzer"}  # people write botocore's name, requests are signed with AWS's
 
@@ -16,7 +16,7 @@ SERVICES = {"accessanalyzer": "access-analyzer"}  # people write botocore's name
 class Fault:
     """One rule. `rate` is the share of calls that it hits, `times` how many hits are left (None: no end).
 
-    latency: the answer takes `seconds` longer. throttle: refused before it has any effect, as AWS does it.
+    latency: the answer takes `seconds` longer. throttle, denied: refused before it has any effect, as AWS does it.
     error_before, error_after: a server error without and with the effect. lost_reply: the effect, then a closed
     connection. lag: reads show the state of `seconds` ago.
     """
@@ -45,6 +45,7 @@ class Hit:
 
     latency: float = 0.0
     throttle: bool = False
+    denied: bool = False
     error_before: bool = False
     error_after: bool = False
     lost_reply: bool = False

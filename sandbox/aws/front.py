@@ -40,6 +40,7 @@ class Front(BaseResponse):
     signing_name: ClassVar[str]
     reads: ClassVar[tuple[str, ...]] = ("Get", "List", "Describe")
     throttled: ClassVar[tuple[str, str]] = ("Throttling", "Rate exceeded")
+    denied: ClassVar[str] = "AccessDenied"
     failed: ClassVar[tuple[str, str]] = (
         "ServiceFailure",
         "The request processing has failed because of an unknown error, exception or failure.",
@@ -81,6 +82,8 @@ class Front(BaseResponse):
         try:
             if hit.throttle:
                 return self.refuse(*self.throttled)
+            if hit.denied:
+                return self.refuse(self.denied, f"You are not authorized to perform {self.signing_name}:{operation}")
             if hit.error_before:
                 return self.refuse(*self.failed)
             session = self.state.sessions.get(self.access_key)

@@ -16,7 +16,7 @@ from moto.iam.models import IAMBackend, ManagedPolicy, PolicyVersion, Role
 from moto.iam.responses import IamResponse
 
 from sandbox.aws.front import AwsError, Front
-from sandbox.aws.policy import granted, service_titles, size, tracked
+from sandbox.aws.policy import Context, decide, granted, service_titles, size, tracked
 from sandbox.aws.state import TRACKING_DAYS, Job, Use, ago, default_text, documents_of, now
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _ARN = re.compile(r"arn:aws:iam::(\d{12}|aws):(role|policy|user|group)/(.+)")
 
 class Iam(Front, IamResponse):
     signing_name = "iam"
+    reads = (*Front.reads, "Simulate")
     RESPONSE_KEY_PATH_TO_TRANSFORMER: ClassVar[dict[str, Callable[[Any], Any]]] = {
         **IamResponse.RESPONSE_KEY_PATH_TO_TRANSFORMER,
         "ListRolesResponse.Roles.Role.AssumeRolePolicyDocument": url_encode,
@@ -273,6 +274,36 @@ class Iam(Front, IamResponse):
             return items[start:end], None
         return items[start:end], base64.urlsafe_b64encode(f"{self._get_action()}|{of}|{end}".encode()).decode()
 
+    # -------------------- the simulator
+
+    def simulate_principal_policy(self) -> ActionResult:
+        """Answer for roles, from their own policies and their boundary; there is no organization here.
+
+        Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
+        """
+        arn: str = self._get_param("PolicySourceArn")
+        found = _ARN.fullmatch(arn)
+        if not found or found[2] not in ("role", "user"):
+            raise AwsError("InvalidInput", f"Invalid Entity Arn: {arn} does not clearly define entity type and name.")
+        role = next((r for r in self.iam.roles.values() if r.arn == arn), None)
+        if role is None:
+            raise AwsError("NoSuchEntity", f"The {found[2]} with name {found[3].rsplit('/', 1)[-1]} cannot be found.")
+        boundary = self.state.aws_policy(self.iam, role.permissions_boundary_arn or "")
+        limit = [json.loads(default_text(boundary))] if boundary else None
+        context = Context(
+            values={
+                e["ContextKeyName"].lower(): ",".join(e["ContextKeyValues"])
+                for e in self._get_param("ContextEntries") or ()
+            }
+        )
+        results = [
+            _simulated(documents_of(role), limit, action, resource, context)
+            for action in self._get_param("ActionNames")
+            for resource in self._get_param("ResourceArns") or ("*",)
+        ]
+        page, marker = self._page(results, arn)
+        return ActionResult({"EvaluationResults": page, "IsTruncated": bool(marker), "Marker": marker})
+
     # -------------------- last accessed reports
 
     def generate_service_last_accessed_details(self) -> ActionResult:
@@ -339,6 +370,31 @@ class Iam(Front, IamResponse):
                 if use.at >= ago(TRACKING_DAYS):
                     used.setdefault(action, []).append((use, each.arn))
         return [_service(ns, names, used, actions=actions) for ns, names in granted(documents).items()]
+
+
+def _simulated(
+    documents: list[dict[str, Any]],
+    boundary: list[dict[str, Any]] | None,
+    action: str,
+    resource: str,
+    context: Context,
+) -> dict[str, Any]:
+    """Return one result; a boundary has to allow too, and what it denies is told apart."""
+    if not re.fullmatch(r"[\w-]+:\w+", action):
+        raise AwsError("InvalidInput", f"Invalid action name: {action}")
+    decision, missing = decide(documents, action.lower(), resource, context)
+    result: dict[str, Any] = {
+        "EvalActionName": action,
+        "EvalResourceName": resource,
+        "MatchedStatements": [],
+        "MissingContextValues": missing,
+    }
+    if boundary is not None:
+        bound, _ = decide(boundary, action.lower(), resource, context)
+        result["PermissionsBoundaryDecisionDetail"] = {"AllowedByPermissionsBoundary": bound == "allowed"}
+        if decision == "allowed":
+            decision = bound
+    return {**result, "EvalDecision": decision}
 
 
 def _service(

@@ -114,6 +114,37 @@ def _narrowed(statement: Mapping[str, Any], service: str) -> dict[str, list[str]
     return {key: [p for p in as_list(statement.get(key)) if p.split(":")[0].lower() in ("*", service)]}
 
 
+def decide(documents: Iterable[Document], full_name: str, resource: str, context: Context) -> tuple[str, list[str]]:
+    """Return what policies say of an action (in lower case) on a resource, and the condition keys that were missing.
+
+    The resource is compared as the text that it is: "*" is met by `*` alone, as in AWS's simulator.
+    """
+    decision = "implicitDeny"
+    missing: set[str] = set()
+    for statement in (s for document in documents for s in statements(document)):
+        if not names(statement, full_name) or not _about(statement, resource):
+            continue
+        block = statement.get("Condition") or {}
+        missing |= {k for keys in block.values() for k in keys if k.lower() not in context.values}
+        if not conditions_hold(block, context):
+            continue
+        if statement.get("Effect") == "Deny":
+            return "explicitDeny", sorted(missing)
+        decision = "allowed"
+    return decision, sorted(missing)
+
+
+def _about(statement: Mapping[str, Any], resource: str) -> bool:
+    if "NotResource" in statement:
+        return not any(_wild(p).fullmatch(resource) for p in as_list(statement["NotResource"]))
+    return any(_wild(p).fullmatch(resource) for p in as_list(statement.get("Resource")))
+
+
+@lru_cache(maxsize=4096)
+def _wild(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
+
+
 @lru_cache(maxsize=1)
 def _tracking() -> dict[str, dict[str, list[str]]]:
     data: dict[str, Any] = json.loads((files("sandbox.aws") / "tracked.json").read_text(encoding="utf-8"))

@@ -35,6 +35,7 @@ POST_SECONDS = 1.0
 PACE_SLACK = 0.9
 """A client that keeps the pace may be early by a little."""
 SNIPPET_BYTES = 1_000_000
+PICTURES = frozenset({"gif", "jpeg", "jpg", "png"})
 SNIPPET_TYPES = frozenset({"diff", "javascript", "json", "markdown", "python", "shell", "text", "xml", "yaml"})
 
 
@@ -65,6 +66,7 @@ class WebApi:
     Attributes:
         paced: whether chat.postMessage answers 429 to more than one message a second in a channel.
         scopes: what the bot token may do.
+        processing_seconds: how long after its upload a file cannot be shown in blocks yet.
     """
 
     workspace: Workspace
@@ -72,9 +74,11 @@ class WebApi:
     faults: Faults
     scopes: frozenset[str] = seeds.SCOPES
     paced: bool = False
+    processing_seconds: float = 0.0
     base: str = ""
     posted: dict[str, float] = field(default_factory=dict)
     uploads: dict[str, Json] = field(default_factory=dict)
+    processed: dict[str, float] = field(default_factory=dict)
     calls: list[tuple[str, Json]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -257,7 +261,7 @@ class WebApi:
 
     async def chat_post(self, arguments: Json) -> Json:
         channel = self._own_channel(arguments)["id"]
-        content = message_content(arguments)
+        content = self._content(arguments)
         metadata = metadata_content(arguments.get("metadata"))
         thread_ts = str(arguments.get("thread_ts") or "")
         if thread_ts:
@@ -274,7 +278,7 @@ class WebApi:
         message = self._own_message(channel, arguments.get("ts"), "cant_update_message")
         if len(str(arguments.get("text") or "")) > UPDATE_TEXT_LIMIT:
             raise Refused("msg_too_long")
-        content = message_content(arguments)
+        content = self._content(arguments)
         metadata = metadata_content(arguments.get("metadata"))
         # What is left out stays as it was, an empty list takes it away: github.com/slackapi/python-slack-sdk/issues/523
         for key in ("blocks", "attachments"):
@@ -296,6 +300,35 @@ class WebApi:
         self.workspace.delete_message(channel, message)
         return {"channel": channel, "ts": message["ts"]}
 
+    def _content(self, arguments: Json) -> Json:
+        """Return what is in a message, once the pictures in it are there."""
+        content = message_content(arguments)
+        wrong = self._unseen(content.get("blocks", []), "/blocks")
+        if wrong:
+            raise Refused("invalid_blocks", wrong, errors=[each.removeprefix("[ERROR] ") for each in wrong])
+        return content
+
+    def _view(self, arguments: Json, surface: str) -> Json:
+        content = view_content(arguments.get("view"), surface)
+        wrong = self._unseen(content["blocks"], "/view/blocks")
+        if wrong:
+            raise Refused("invalid_arguments", wrong)
+        return content
+
+    def _unseen(self, blocks: list[Json], path: str) -> list[str]:
+        """Say which pictures cannot be shown: no such file, no image, or too new.
+
+        See docs.slack.dev/reference/block-kit/composition-objects/slack-file-object, and for the words
+        github.com/slackapi/python-slack-sdk/issues/1658 and 1521.
+        """
+        found = []
+        for number, block in enumerate(blocks):
+            for place, each in _pictures(block):
+                file = self.workspace.files.get(str(each.get("id", "")), {"filetype": ""})
+                if file["filetype"] not in PICTURES or self.workspace.now() < self.processed[file["id"]]:
+                    found.append(f"[ERROR] invalid slack file [json-pointer:{path}/{number}{place}/slack_file]")
+        return found
+
     def _own_message(self, channel: str, ts: Any, error: str) -> Json:
         message = self.workspace.find(channel, str(ts))
         if message is None or message.get("subtype") == "tombstone":
@@ -310,7 +343,7 @@ class WebApi:
             raise Refused("user_not_in_channel")
         if len(str(arguments.get("text") or "")) > UPDATE_TEXT_LIMIT:
             raise Refused("msg_too_long")
-        content = message_content(arguments)
+        content = self._content(arguments)
         thread_ts = str(arguments.get("thread_ts") or "")
         if thread_ts:
             self.workspace.check_thread(channel["id"], thread_ts)
@@ -478,18 +511,19 @@ class WebApi:
             "shares": {},
         }
         self.workspace.files[file_id] = file
+        self.processed[file_id] = self.workspace.now() + self.processing_seconds
         self.workspace.contents[file_id] = upload["content"]
         return file
 
     # ---- views -------------------------------------------------------------------------------------------------------
 
     async def view_open(self, arguments: Json) -> Json:
-        content = view_content(arguments.get("view"), "modal")
+        content = self._view(arguments, "modal")
         trigger = self.workspace.exchange(arguments.get("trigger_id"))
         return {"view": self.workspace.open_view(trigger.user, content)}
 
     async def view_push(self, arguments: Json) -> Json:
-        content = view_content(arguments.get("view"), "modal")
+        content = self._view(arguments, "modal")
         trigger = self.workspace.exchange(arguments.get("trigger_id"))
         return {"view": self.workspace.push_view(trigger.user, content)}
 
@@ -499,15 +533,22 @@ class WebApi:
         )
         if view is None:
             raise Refused("not_found")
-        content = view_content(arguments.get("view"), view["type"])
+        content = self._view(arguments, view["type"])
         return {"view": self.workspace.update_view(view, content, str(arguments.get("hash") or ""))}
 
     async def view_publish(self, arguments: Json) -> Json:
         if arguments.get("user_id") not in self.workspace.users:
             raise Refused("invalid_arguments", ["[ERROR] invalid `user_id`"])
-        content = view_content(arguments.get("view"), "home")
+        content = self._view(arguments, "home")
         home = self.workspace.publish_home(arguments["user_id"], content, str(arguments.get("hash") or ""))
         return {"view": home}
+
+
+def _pictures(block: Json) -> list[tuple[str, Json]]:
+    """Return the Slack files that a block shows, each with its place in the block."""
+    places = [("", block), ("/accessory", block.get("accessory") or {})]
+    places += [(f"/elements/{n}", each) for n, each in enumerate(block.get("elements") or [])]
+    return [(place, each["slack_file"]) for place, each in places if each.get("slack_file")]
 
 
 def _user(user: Json) -> Json:

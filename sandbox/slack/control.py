@@ -37,6 +37,7 @@ PAGE_TYPES = {
     ".png": "image/png",
     ".svg": "image/svg+xml",
 }
+PICTURE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png"})
 TEXT_TYPES = ("text/", "application/json", "application/x-yaml")
 
 
@@ -75,17 +76,20 @@ class Control:
         return web.FileResponse(path, headers={**SECURITY, "Content-Type": PAGE_TYPES[path.suffix]})
 
     async def file(self, request: web.Request) -> web.StreamResponse:
-        """Serve an uploaded file: as text where it is text, never as something that a browser would run."""
+        """Serve an uploaded file: text and pictures as such, never as something that a browser would run."""
         file = self.workspace.files.get(request.match_info["id"])
         if file is None:
             raise web.HTTPNotFound(headers=SECURITY)
         text = file["mimetype"].startswith(TEXT_TYPES)
+        picture = file["mimetype"] in PICTURE_TYPES
         headers = {
             **SECURITY,
             "Content-Security-Policy": "default-src 'none'; sandbox",
             "Content-Type": "text/plain; charset=utf-8" if text else "application/octet-stream",
         }
-        if not text:
+        if picture:
+            headers["Content-Type"] = file["mimetype"]
+        elif not text:
             headers["Content-Disposition"] = "attachment"
         return web.Response(body=self.workspace.contents[file["id"]], headers=headers)
 

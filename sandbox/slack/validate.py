@@ -280,6 +280,9 @@ def _adjust_blockkit(node: Json, key: str) -> Json:
     kind = node.get("type")
     if node.get("min_query_length") == 0:
         node.pop("min_query_length")  # Slack documents no minimum and takes 0: suggestions before a letter is typed.
+    if kind == "image" and isinstance(node.get("alt_text"), str) and len(node["alt_text"]) <= 2000:
+        # Slack takes 2,000 characters (docs.slack.dev/reference/block-kit/blocks/image-block), as slackblocks has it.
+        node["alt_text"] = node["alt_text"][:255]
     if kind in ("radio_buttons", "checkboxes"):
         # These two alone may have mrkdwn in their options; blockkit has one class for all options.
         node["options"] = [_plain_option(option) for option in node["options"]]
@@ -378,7 +381,7 @@ SLACKBLOCKS = Library(
         "initial_options": sb.Option,
         "option_groups": sb.OptionGroup,
         "options": sb.Option,
-        "slack_file": sb.SlackFile,
+        "slack_file": partial(sb.SlackFile, url=None, id=None),  # Both are arguments; Slack wants one of them.
     },
     adjust=_adjust_slackblocks,
 )

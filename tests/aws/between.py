@@ -23,6 +23,7 @@ _REST = (  # Access Analyzer's paths; the other services name the operation in t
     ("GET", re.compile(r"^/findingv2/[^/]+$"), "GetFindingV2"),
     ("PUT", re.compile(r"^/finding$"), "UpdateFindings"),
     ("POST", re.compile(r"^/policy/validation$"), "ValidatePolicy"),
+    ("POST", re.compile(r"^/policy/check-no-new-access$"), "CheckNoNewAccess"),
 )
 _SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
 Form = dict[str, str]

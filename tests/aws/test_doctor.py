@@ -20,7 +20,7 @@ async def test_a_healthy_deployment(aws: LocalAws, between: Between, gateway: Ga
     assert said[f"AWS knows Refine as arn:aws:iam::{HUB}:user/refine."] == "ok"
     assert said["The analyzer refine-org (organization) in us-east-1 is active and can be read."] == "ok"
     assert said["The analyzer refine-account (account) in eu-west-1 is active and can be read."] == "ok"
-    assert said["AWS checks trimmed policies before they are shown."] == "ok"
+    assert said["AWS checks trimmed policies before they are shown, and again before they are written."] == "ok"
     assert said[f"Account {HUB}: every reading permission is there."] == "ok"
     assert said[f"Account {MEMBER}: every reading permission is there."] == "ok"
     assert not [c for c in checks if c.state == "fail"]
@@ -112,12 +112,15 @@ async def test_each_missing_permission_of_the_hub_is_named(
     assert "deploy/refine.yaml" in bad[0].todo
 
 
-async def test_missing_validation_is_a_warning(aws: LocalAws, between: Between, gateway: Gateway) -> None:
+@pytest.mark.parametrize("operation", ["ValidatePolicy", "CheckNoNewAccess"])
+async def test_missing_validation_is_a_warning(
+    aws: LocalAws, between: Between, gateway: Gateway, operation: str
+) -> None:
     """Refine's own proof stands without AWS's word."""
     make_role(aws)
-    between.refuse("ValidatePolicy", 403, "AccessDeniedException")
+    between.refuse(operation, 403, "AccessDeniedException")
     checks = await (await gateway()).checks()
-    assert [c.state for c in checks if "access-analyzer:ValidatePolicy" in c.sentence] == ["warn"]
+    assert [c.state for c in checks if f"access-analyzer:{operation}" in c.sentence] == ["warn"]
 
 
 async def test_a_member_that_cannot_be_entered_fails_and_names_the_template(aws: LocalAws, gateway: Gateway) -> None:

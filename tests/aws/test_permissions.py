@@ -34,6 +34,8 @@ async def test_everything_the_gateway_can_do_takes_the_listed_calls_and_no_other
     await gate.archive([f for f in read.findings if f.region == "us-east-1" and f.role_arn == arn], archived=True)
     await gate.evidence(role)
     await gate.validate(allow("s3:*"))
+    await gate.new_access(allow("s3:*"), allow("s3:Get*"))
+    await gate.simulate(arn, ["s3:GetObject"])
     await gate.checks()
     steps = [
         step(StepKind.CREATE_POLICY, "Copy", policy_arn=copy, text=allow("s3:Get*")),

@@ -116,6 +116,8 @@ EXPECTED = {
     **dict.fromkeys(
         (
             "InvalidInput",
+            "InvalidParameterException",
+            "UnprocessableEntityException",
             "MalformedPolicyDocument",
             "LimitExceeded",
             "EntityAlreadyExists",

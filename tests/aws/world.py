@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from bot import rules
+from bot.aws.permissions import Group, actions
 from bot.model import ChangeId, Step, StepKind
 from bot.rules import Permit
 from sandbox.aws import HUB, MEMBER, LocalAws
@@ -28,8 +29,8 @@ def trust(principal: Any, **condition: Any) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
-def allow(*actions: str, **more: Any) -> str:
-    statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*", **more}
+def allow(*names: str, **more: Any) -> str:
+    statement = {"Effect": "Allow", "Action": list(names), "Resource": "*", **more}
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
@@ -41,6 +42,8 @@ def member_role(aws: LocalAws) -> None:
             {"AWS": f"arn:aws:iam::{HUB}:root"}, StringEquals={"sts:ExternalId": EXTERNAL_ID}
         ),
     )
+    may = allow(*actions(Group.MEMBER_READ), *actions(Group.MEMBER_WRITE))
+    iam(aws, MEMBER).put_role_policy(RoleName="RefineMember", PolicyName="both", PolicyDocument=may)
 
 
 def make_role(aws: LocalAws, name: str = "ApplicationRole", *, account: str = HUB, **more: Any) -> str:

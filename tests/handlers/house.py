@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -21,10 +21,11 @@ from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
 
 from bot import rules
+from bot.aws import Simulated
 from bot.config import Settings
 from bot.durable import Engine
 from bot.errors import NoEvidenceError, NotFoundError, RefusedError
-from bot.flows import Desk, World, drive, post, propose
+from bot.flows import Desk, World, drive, homes, post, propose
 from bot.flows.ports import Sleep
 from bot.messages.slack import Slack, web_client
 from bot.model import (
@@ -189,8 +190,9 @@ class SmallAws:
             raise NoEvidenceError("IAM did not finish the report.", "Press Retry later.")
         return evidence_of(role)
 
-    async def write(self, permit: rules.Permit, step: Step) -> Made:
+    async def write(self, permit: rules.Permit, step: Step, last: Callable[[], Awaitable[None]]) -> Made:
         assert permit.covers(step)
+        await last()
         if permit.role_arn in self.locked or step.kind is not StepKind.PUT_INLINE:
             raise RefusedError(f"This AWS does not take {step.kind}.")
         self.writes.append(step)
@@ -203,6 +205,15 @@ class SmallAws:
 
     async def validate(self, text: str) -> tuple[str, ...]:
         return ()
+
+    async def faults(self, text: str) -> tuple[str, ...]:
+        return ()
+
+    async def new_access(self, old: str, new: str) -> tuple[str, ...]:
+        return ()
+
+    async def simulate(self, role_arn: str, actions: Sequence[str]) -> dict[str, Simulated]:
+        return {a: Simulated(allowed=True) for a in actions}
 
 
 @dataclass(kw_only=True)
@@ -504,6 +515,7 @@ async def lived_in(
         stack.push_async_callback(engine.stop, 5.0)
         stop = asyncio.Event()
         pump = asyncio.create_task(post.pump(world, stop=stop))
+        kept = asyncio.create_task(homes.keep(world, stop=stop))
         house = House(
             there=there,
             slack=slack,
@@ -519,7 +531,7 @@ async def lived_in(
         async def end() -> None:
             stop.set()
             world.poke()
-            await asyncio.wait([pump])
+            await asyncio.wait([pump, kept])
 
         stack.push_async_callback(end)
         stack.push_async_callback(jobs.drain, 5)

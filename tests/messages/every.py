@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 from bot import messages
 from bot.messages import Glance
-from bot.model import AuditEntry, Case, CaseState, Mode, ProposalId, Tally, Trim
+from bot.model import AuditEntry, Case, CaseState, Checked, Mode, ProposalId, Tally, Trim
 from bot.policy import Permits
 from bot.rules import Button
 from handlers.commands import HELP
@@ -50,6 +51,10 @@ AT = {
     **dict.fromkeys(ASKING[3:5], S.NEW),
     Button.NARROW: S.NEW,
 }
+
+
+WEEKS = messages.Removed.of([(date(2026, 1, 5), 946), (date(2026, 1, 26), 288)], NOW.date())
+REMOVED = messages.Picture(file="F0REMOVED1", alt=WEEKS.alt() if WEEKS else "")
 
 
 class Data:
@@ -97,7 +102,11 @@ def _cards(data: Data) -> Iterator[tuple[str, Drawn]]:
     case = data.case(reviewed())
     summary, trim = data.permits(permits(APPLICATION)), data.trim(proposed().trim)
     yield _message("card-reviewed", lambda c=case: messages.card(c, NOW, summary))
-    yield _message("card-reviewed-counted", lambda c=case: messages.card(c, NOW, summary, trim=trim))
+    yield _message(
+        "card-reviewed-counted", lambda c=case: messages.card(c, NOW, summary, counts=messages.Counts.of(trim.actions))
+    )
+    mine = data.case(case_in(S.NEW, role=PARTNER))
+    yield _message("card-owned", lambda c=mine: messages.card(c, NOW, data.permits(permits(PARTNER)), owned_by=ANN))
     unread = data.case(case_in(S.NEW, role=APPLICATION, findings=()))
     yield _message("card-no-finding", lambda c=unread: messages.card(c, NOW, summary))
     unread = replace(data.case(case_in(S.NEW)), role=None)
@@ -119,6 +128,12 @@ def _thread(data: Data) -> Iterator[tuple[str, Drawn]]:
     for role in (APPLICATION, PARTNER):
         case, trim = data.case(reviewed(role)), data.trim(proposed(role).trim)
         yield _message(f"review-{role.name}", lambda c=case, t=trim: messages.review(c, t, NOW, window_days=90))
+        shown = messages.review_picture(case, trim, NOW, window_days=90)
+        picture = messages.Picture(file="F0REVIEW01", alt=shown.alt())
+        yield _message(
+            f"review-{role.name}-pictured",
+            lambda c=case, t=trim, p=picture: messages.review(c, t, NOW, window_days=90, picture=p),
+        )
         for n, service in enumerate(case.evidence.services if case.evidence else ()):
             yield _message(
                 f"review_service-{role.name}-{n}",
@@ -169,9 +184,15 @@ def _thread(data: Data) -> Iterator[tuple[str, Drawn]]:
     yield _message("approved_line", lambda: messages.approved_line(applying, ANN, reason))
     yield _message("approved_line-half", lambda: messages.approved_line(half, ANN, ""))
     yield _message("declined_line", lambda: messages.declined_line(declined, ANN, reason))
+    checks = (
+        Checked(name="ValidatePolicy", made=True, said="AWS finds no error in the new document."),
+        Checked(name="CheckNoNewAccess", made=False, said=data.say("AWS denied it to Refine.")),
+    )
     for state in (S.WATCHING, S.DONE, S.ROLLED_BACK):
         case = data.case(case_in(state, role=PARTNER))
-        yield _message(f"applied-{state}", lambda c=case: messages.applied(c, NOW))
+        yield _message(f"applied-{state}", lambda c=case: messages.applied(c, NOW, checks))
+    yield _message("applied-before-checks", lambda c=case: messages.applied(c, NOW))
+    yield _message("second", lambda c=case: messages.second(c, ANN, "Roll back", reason))
     case = data.case(case_in(S.ROLLED_BACK, role=PARTNER))
     yield _message("rolled_back", lambda c=case: messages.rolled_back(c, NOW))
     yield _message("expired", lambda: messages.expired(expired))
@@ -197,6 +218,7 @@ def _lists(data: Data) -> Iterator[tuple[str, Drawn]]:
         lately=Tally(opened=12, closed=4, trimmed=3, removed=288, rolled_back=1),
     )
     yield _message("weekly_digest", lambda: messages.weekly_digest(COUNTS, NOW, week))
+    yield _message("weekly_digest-pictured", lambda: messages.weekly_digest(COUNTS, NOW, week, REMOVED))
     yield _message("weekly_digest-quiet", lambda: messages.weekly_digest({}, NOW))
     yield _message("list_cases", lambda: messages.list_cases(cases, COUNTS, NOW))
     yield _message("list_cases-empty", lambda: messages.list_cases([], {}, NOW))
@@ -238,7 +260,7 @@ def _views(data: Data) -> Iterator[tuple[str, Drawn]]:
     )
 
     def home(some: list[Case], page: int, total: int, state: str = "") -> dict[str, Any]:
-        about = {"person": PERSON, "now": NOW, "counts": COUNTS, "glance": glance}
+        about = {"person": PERSON, "now": NOW, "counts": COUNTS, "glance": glance, "picture": REMOVED}
         return messages.home(some, page=page, total=total, state=state, **about)
 
     yield "home", ("home", lambda: home(cases, 0, 43))

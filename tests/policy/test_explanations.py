@@ -83,6 +83,18 @@ def test_every_tier(snapshot: SnapshotAssertion) -> None:
     assert dict(sorted(said.items())) == snapshot
 
 
+def test_the_warning_of_every_tier(snapshot: SnapshotAssertion) -> None:
+    said: dict[int, str] = {}
+    for case in CASES.values():
+        if "error" not in case["expected"]:
+            got = answer(case)
+            for w in got.warnings:
+                if w.code == "shortened":
+                    said.update((o.tier, w.message) for o in got.policies if w.message.startswith(f"{o.name} is "))
+    assert set(said) == {2, 3, 4, 5}
+    assert dict(sorted(said.items())) == snapshot
+
+
 def test_the_explanation_of_one_action(snapshot: SnapshotAssertion) -> None:
     got = answer(CASE)
     wanted = ("sqs:CreateQueue", "kms:Decrypt", "iam:PassRole", "sns:Publish")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from sandbox.stage import Stage, stage
+from tests import postgres
 
 
 async def refine(running: Stage, *args: str, **more: str) -> tuple[int, str]:
@@ -25,7 +26,14 @@ async def test_the_doctor_finds_the_stage_well_and_says_what_to_do_where_it_is_n
         status, said = await refine(running, "doctor")
         assert status == 0, said
         assert "FAIL" not in said
-        for what in ("us-east-1", "eu-west-1", "#cloud-security", "REFINE_APPROVERS"):
+        for what in (
+            "us-east-1",
+            "eu-west-1",
+            "#cloud-security",
+            "REFINE_APPROVERS",
+            "a SQLite file",
+            "audit log is whole",
+        ):
             assert what in said
 
         status, said = await refine(
@@ -38,6 +46,16 @@ async def test_the_doctor_finds_the_stage_well_and_says_what_to_do_where_it_is_n
         for line in (line for line in said.splitlines() if line.startswith(("FAIL", "WARN"))):
             after = said.splitlines()[said.splitlines().index(line) + 1]
             assert after.strip().startswith("→"), f"no next step after: {line}"
+
+        status, said = await refine(running, "doctor", REFINE_DATABASE_URL=postgres.url(tmp_path))
+        assert status == 0
+        assert "could rewrite the audit log" in said
+        assert "REFINE_AUDIT_KEY is not set" in said
+        status, said = await refine(running, "doctor", REFINE_DATABASE_URL="postgresql://refine:s3cret@127.0.0.1:1/x")
+        assert status == 1
+        assert "The database does not answer" in said
+        assert "s3cret" not in said
+    postgres.forget()
 
 
 async def test_settings_that_are_missing_or_wrong_are_named(tmp_path: Path) -> None:

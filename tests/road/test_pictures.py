@@ -91,7 +91,9 @@ class Gallery:
 
     async def threads(self) -> None:
         case, trim = reviewed(PARTNER), proposed(PARTNER).trim
-        root = await self.post(messages.card(case, NOW, permits(PARTNER), trim=trim, team=TEAM))
+        root = await self.post(
+            messages.card(case, NOW, permits(PARTNER), counts=messages.Counts.of(trim.actions), team=TEAM)
+        )
         await self.go(thread=root)
         await self.post(messages.review(case, trim, NOW, window_days=90), root)
         await self.shown(REPLY, "What PartnerExport used")

@@ -306,12 +306,8 @@ def test_what_is_not_there_is_named(aws: LocalAws) -> None:
 
 
 def test_an_operation_that_is_not_there_fails_loudly(aws: LocalAws) -> None:
-    answer = refused(
-        client(aws).simulate_principal_policy,
-        PolicySourceArn=f"arn:aws:iam::{HUB}:role/ApplicationRole",
-        ActionNames=["s3:GetObject"],
-    )
-    assert answer == ("InvalidAction", 400, "The local AWS does not have iam:SimulatePrincipalPolicy.")
+    answer = refused(client(aws).simulate_custom_policy, PolicyInputList=["{}"], ActionNames=["s3:GetObject"])
+    assert answer == ("InvalidAction", 400, "The local AWS does not have iam:SimulateCustomPolicy.")
 
 
 # -------------------- STS

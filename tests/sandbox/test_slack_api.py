@@ -303,7 +303,40 @@ async def test_files_upload_v2_shares_files_in_a_thread(slack: LocalSlack, web: 
             assert answer.content_type == "text/plain"
             assert "sandbox" in answer.headers["Content-Security-Policy"]
         async with session.get(picture["url_private"]) as answer:
-            assert answer.content_type == "application/octet-stream"
+            assert answer.content_type == "image/png"
+            assert "sandbox" in answer.headers["Content-Security-Policy"]
+
+
+async def test_a_picture_in_blocks_has_to_be_there(slack: LocalSlack, web: AsyncWebClient) -> None:
+    """An image that was uploaded, in any channel or none, and processed; shown in messages, dialogs and App Home."""
+    done = await web.files_upload_v2(
+        file_uploads=[{"content": b"\x89PNG", "filename": "a.png"}, {"content": "a,b", "filename": "a.csv"}]
+    )
+    png, csv = (each["id"] for each in done["files"])
+
+    def picture(file: str, **more: Any) -> dict[str, Any]:
+        return {"type": "image", "slack_file": {"id": file}, "alt_text": "a picture", **more}
+
+    async def posted(block: dict[str, Any]) -> str:
+        return await refusal(web.chat_postMessage(channel=C, text="x", blocks=[block]))
+
+    ts = (await web.chat_postMessage(channel=C, text="x", blocks=[picture(png)]))["ts"]
+    await web.chat_update(channel=C, ts=ts, text="x", blocks=[picture(png)])
+    await web.views_publish(user_id="U0ANN", view={"type": "home", "blocks": [picture(png)]})
+    for wrong in (
+        picture("F0NOTTHERE"),
+        picture(csv),
+        picture(png, alt_text=""),
+        picture(png, image_url="https://example.com/a.png"),
+        {"type": "section", "text": {"type": "mrkdwn", "text": "x"}, "accessory": picture("F0NOTTHERE")},
+        {"type": "context", "elements": [picture("F0NOTTHERE")]},
+    ):
+        assert await posted(wrong) == "invalid_blocks"
+    home = {"type": "home", "blocks": [picture("F0NOTTHERE")]}
+    assert await refusal(web.views_publish(user_id="U0ANN", view=home)) == "invalid_arguments"
+    slack.api.processing_seconds = 60
+    later = (await web.files_upload_v2(filename="b.png", content=b"\x89PNG"))["files"][0]["id"]
+    assert await posted(picture(later)) == "invalid_blocks"
 
 
 async def test_bad_uploads_are_refused(slack: LocalSlack, web: AsyncWebClient) -> None:

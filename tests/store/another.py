@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
+import time
 from pathlib import Path
+
+import structlog
 
 from bot.errors import StaleError, StoreError
 from bot.model import CaseId, UserId
 from bot.rules import Event
+from bot.store import replicas
 from tests.store.test_outbox import Note
-from tests.store.world import ANN, TEAM, opened, yes
+from tests.store.world import ANN, TEAM, opened, url, yes
 
 
 def say(what: object) -> None:
@@ -82,5 +86,31 @@ async def hold(path: Path) -> None:
         await asyncio.to_thread(sys.stdin.readline)
 
 
+async def lead(path: Path, case_id: str) -> None:
+    """Work as the leader, recording all the time, until that is refused."""
+
+    stop = asyncio.Event()
+
+    async def work(_: asyncio.Event) -> None:
+        say("ready")
+        try:
+            while True:
+                await store.record(CaseId(case_id), ANN, "said", {})
+                await asyncio.sleep(0.01)
+        except (StoreError, asyncio.CancelledError) as error:
+            say(type(error).__name__)
+            stop.set()
+            raise
+
+    async with opened(path) as store:
+        one = replicas.replicas(url(path), store, monotonic=time.monotonic, new_id=lambda: "first")
+        await one.run(work, stop=stop, hear=_deaf)
+
+
+async def _deaf(_: str) -> None:
+    return
+
+
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(globals()[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:]))

@@ -9,13 +9,17 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from bot.errors import StoreError
 from bot.model import UserId
 from bot.rules import REFINE, Event
+from tests import postgres
+from tests.store import world
 from tests.store.world import ANN, AT, KEY, Clock, applying, change, new_case, opened
 
+pytestmark = pytest.mark.usefixtures("each_engine")
 LAST = 12
 
 
@@ -30,13 +34,17 @@ async def written(path: Path) -> None:
 
 
 def sql(path: Path, *statements: str) -> None:
+    if world.POSTGRESQL:
+        postgres.server().run(*statements, name=postgres.name_of(path))
+        return
     with closing(sqlite3.connect(path / "bot.db")) as db, db:
         for each in statements:
             db.execute(each)
 
 
 def behind_the_bots_back(path: Path, *statements: str) -> None:
-    sql(path, "DROP TRIGGER audit_no_update", "DROP TRIGGER audit_no_delete", *statements)
+    triggers = ("change ON audit", "truncate ON audit") if world.POSTGRESQL else ("update", "delete")
+    sql(path, *(f"DROP TRIGGER audit_no_{each}" for each in triggers), *statements)
 
 
 async def test_every_change_of_state_is_one_entry_of_a_whole_chain(tmp_path: Path) -> None:
@@ -79,7 +87,7 @@ async def test_history_is_read_in_pages_newest_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("statement", ["UPDATE audit SET mac = 'x' WHERE seq = 3", "DELETE FROM audit WHERE seq = 3"])
 async def test_the_database_itself_refuses_to_rewrite_an_entry(tmp_path: Path, statement: str) -> None:
     await written(tmp_path)
-    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+    with pytest.raises((sqlite3.IntegrityError, psycopg.errors.RaiseException), match="append-only"):
         sql(tmp_path, statement)
     async with opened(tmp_path) as store:
         assert await store.verify_audit() is None

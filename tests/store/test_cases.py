@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,8 @@ from tests.store.world import (
     waiting,
     yes,
 )
+
+pytestmark = pytest.mark.usefixtures("each_engine")
 
 OTHER = "arn:aws:iam::210987654321:role/ci/Deploy_Role"
 
@@ -459,6 +461,7 @@ async def test_a_tally_counts_what_is_in_force_and_what_was_taken_back(tmp_path:
         told = await store.tally()
         assert (told.opened, told.closed, told.trimmed, told.rolled_back) == (3, 0, 1, 1)
         assert told.removed == 2
+        assert await store.removed_by_week() == ((date(2026, 1, 26), 2),)
         clock.on(days=8)
         case = await new_case(store, "arn:aws:iam::123456789012:role/Late")
         await store.move(case.id, Event.ACCEPT, by=ANN, until=clock.now)

@@ -14,8 +14,11 @@ from click.testing import CliRunner, Result
 
 from bot.__main__ import refine
 from bot.errors import InputError, StoreError
-from tests.store.test_audit import LAST, behind_the_bots_back, written
-from tests.store.world import ANN, ARN, KEY, Clock, new_case, opened
+from tests.store import world
+from tests.store.test_audit import LAST, behind_the_bots_back, sql, written
+from tests.store.world import ANN, ARN, KEY, Clock, new_case, opened, url
+
+pytestmark = pytest.mark.usefixtures("each_engine")
 
 Run = Callable[..., Result]
 
@@ -29,6 +32,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def call(*arguments: str, data: Path = tmp_path) -> Result:
         monkeypatch.setenv("REFINE_DATA_DIR", str(data))
+        monkeypatch.setenv("REFINE_DATABASE_URL", url(data))
         result = CliRunner().invoke(refine, arguments)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -112,7 +116,11 @@ def test_import_says_so_where_the_audit_key_is_not_the_one_of_old(
 def test_a_failed_export_leaves_the_older_file_alone(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "dump.jsonl"
     file.write_text("the export of yesterday")
-    (tmp_path / "bot.db").write_bytes(b"nonsense" * 1000)
+    if world.POSTGRESQL:
+        url(tmp_path)
+        sql(tmp_path, "DROP TABLE outbox")
+    else:
+        (tmp_path / "bot.db").write_bytes(b"nonsense" * 1000)
     with pytest.raises(StoreError):
         run("export", str(file))
     assert file.read_text() == "the export of yesterday"

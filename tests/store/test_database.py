@@ -53,7 +53,7 @@ async def test_a_commit_is_on_disk_before_it_is_reported(tmp_path: Path) -> None
         with closing(sqlite3.connect(tmp_path / "bot.db")) as db:
             assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     # synchronous belongs to a connection: 2 is FULL
-    async with opened(tmp_path) as store, store._engine.connect() as connection:
+    async with opened(tmp_path) as store, store._database.reader.connect() as connection:
         assert await connection.scalar(sa.text("PRAGMA synchronous")) == 2
         assert await connection.scalar(sa.text("PRAGMA foreign_keys")) == 1
 
@@ -113,7 +113,7 @@ async def test_a_place_that_cannot_be_written_is_said_to_be_one(tmp_path: Path) 
             pass
 
 
-@pytest.mark.parametrize("url", ["postgresql://db/refine", "sqlite://", "sqlite:///:memory:", "nonsense"])
+@pytest.mark.parametrize("url", ["mysql://db/refine", "sqlite://", "sqlite:///:memory:", "nonsense"])
 async def test_another_database_is_refused_by_the_name_of_its_setting(url: str) -> None:
     with pytest.raises(ConfigError, match="REFINE_DATABASE_URL"):
         async with Store.open(url, audit_key=b"k", clock=Clock(), new_id=str):
@@ -154,7 +154,7 @@ async def test_a_file_taken_away_under_a_running_bot_is_an_error_for_people(tmp_
     async with opened(tmp_path / "data") as store:
         await new_case(store)
         shutil.rmtree(tmp_path / "data")
-        await store._engine.dispose()  # as after a while: connections are made anew
+        await store._database.reader.dispose()  # as after a while: connections are made anew
         with pytest.raises(StoreError):
             await store.ping()
 

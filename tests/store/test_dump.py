@@ -15,6 +15,8 @@ from bot.store import Store
 from tests.store.test_outbox import Note
 from tests.store.world import ANN, BEN, TWO, Clock, change, finding, new_case, opened, role, waiting, yes
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 OTHER = "arn:aws:iam::210987654321:role/Other"
 
 

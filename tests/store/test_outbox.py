@@ -13,6 +13,8 @@ from bot.rules import REFINE, Event
 from bot.store import Store
 from tests.store.world import ANN, AT, TEAM, Clock, applying, change, finding, new_case, opened, waiting, yes
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 OTHER = "arn:aws:iam::123456789012:role/Other"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import sys
@@ -16,16 +17,20 @@ import pytest
 from bot.errors import StoreError
 from bot.model import CaseState
 from tests.store.test_outbox import drain
-from tests.store.world import Clock, new_case, opened, waiting
+from tests.store.world import Clock, new_case, opened, url, waiting
 
 ROOT = Path(__file__).parents[2]
 
 
 @asynccontextmanager
-async def another(*arguments: object) -> AsyncIterator[Process]:
+async def another(what: str, folder: Path, *arguments: object) -> AsyncIterator[Process]:
     """Start the other process and wait until it is ready."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.store.another", *map(str, arguments), stdin=PIPE, stdout=PIPE, cwd=ROOT
+        *(sys.executable, "-m", "tests.store.another", what, str(folder), *map(str, arguments)),
+        stdin=PIPE,
+        stdout=PIPE,
+        cwd=ROOT,
+        env={**os.environ, "TEST_DATABASE_URL": url(folder)},
     )
     try:
         assert process.stdout is not None
@@ -37,6 +42,7 @@ async def another(*arguments: object) -> AsyncIterator[Process]:
         await process.wait()
 
 
+@pytest.mark.usefixtures("each_engine")
 async def test_of_fifty_approvals_from_two_processes_exactly_one_wins(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         case = await waiting(store)
@@ -61,6 +67,7 @@ async def test_a_second_process_is_refused_until_the_first_one_is_gone_however_i
             await store.ping()
 
 
+@pytest.mark.usefixtures("each_engine")
 async def test_kill_9_in_the_middle_of_writing_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     """Case, audit log and outbox are of the same moment after each kill: all of a move is there, or nothing."""
     dice = random.Random(4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import types
 import typing
 from collections.abc import AsyncIterator
@@ -41,6 +42,7 @@ from bot.model import (
 )
 from bot.rules import REFINE, Event, Team
 from bot.store import Store
+from tests import postgres
 
 AT = datetime(2026, 1, 31, 9, tzinfo=UTC)
 KEY = b"a key of the tests"
@@ -65,8 +67,14 @@ class Clock:
         return self.now
 
 
+POSTGRESQL = False  # set by the fixture `each_engine`
+
+
 def url(path: Path) -> str:
-    return f"sqlite:///{path / 'bot.db'}"
+    """Return the URL of the database that belongs to the folder, of the kind that the test is about."""
+    if given := os.environ.get("TEST_DATABASE_URL"):  # we are another process of a test
+        return given
+    return postgres.url(path) if POSTGRESQL else f"sqlite:///{path / 'bot.db'}"
 
 
 @contextlib.asynccontextmanager

@@ -6,29 +6,35 @@ Nothing of a request, a token or a `response_url` gets into an error.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
+import structlog
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from bot.errors import NotFoundError, RefineError
 from bot.messages.slack.checks import Check, checks
-from bot.messages.slack.errors import lost, translated
+from bot.messages.slack.errors import NoPictureError, lost, translated
 from bot.messages.slack.pace import Again, Clock, Pace, Sleep
 from bot.model import Person, UserId
 
+log = structlog.get_logger()
+
 Payload = dict[str, Any]
 File = tuple[str, bytes, str]  # file name, content, title
+Blocks = list[dict[str, Any]]
+Sent = TypeVar("Sent")
 
 TEXT: Final = 4000  # chat.update refuses more: https://docs.slack.dev/reference/methods/chat.update
 PAGES: Final = 10  # of 200 messages, when looking for a post by its key
 PAGE: Final = 200
+SHOWN_AFTER: Final = (0.5, 1.0, 2.0)  # seconds between tries to show a picture that was just uploaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,8 @@ class Slack:
     ) -> None:
         self.client = client
         self._clock = clock
+        self._sleep = sleep
+        self._unseen: set[str] = set()  # files that Slack does not show
         self._pace = Pace(clock, sleep, spacing)
         self._group_age = timedelta(seconds=group_seconds)
         self._groups: dict[str, tuple[datetime, frozenset[UserId]]] = {}
@@ -84,13 +92,14 @@ class Slack:
         if key:
             # Anybody in the workspace can read metadata: an id, and nothing else.
             more["metadata"] = {"event_type": "refine", "event_payload": {"key": key}}
-        async with self._pace.turn(channel):
-            answer = await self.ask(
+
+        async def send(shown: Blocks | None) -> Mapping[str, Any]:
+            return await self.ask(
                 "posting a message",
                 self.client.chat_postMessage(
                     channel=channel,
                     text=_cut(payload["text"]),
-                    blocks=payload.get("blocks"),
+                    blocks=shown,
                     thread_ts=thread_ts or None,
                     parse="none",
                     unfurl_links=False,
@@ -99,6 +108,9 @@ class Slack:
                 ),
                 sends=True,
             )
+
+        async with self._pace.turn(channel):
+            answer = await self._pictured(payload.get("blocks"), send)
         return str(answer["ts"])
 
     async def update(self, channel: str, ts: str, payload: Payload) -> None:
@@ -235,7 +247,43 @@ class Slack:
         Raises:
             StaleError: it was drawn anew since `hash`: draw it from the store again.
         """
-        await self.ask("drawing App Home", self.client.views_publish(user_id=user, view=view, hash=hash or None))
+
+        async def send(shown: Blocks | None) -> None:
+            await self.ask(
+                "drawing App Home",
+                self.client.views_publish(user_id=user, view={**view, "blocks": shown}, hash=hash or None),
+            )
+
+        await self._pictured(view["blocks"], send)
+
+    # -------------------- pictures
+
+    async def host(self, name: str, content: bytes) -> str:
+        """Give Slack an image to show in blocks, without sharing it anywhere, and return the file's id.
+
+        Source: https://docs.slack.dev/reference/block-kit/composition-objects/slack-file-object
+        """
+        answer = await self.ask("uploading a picture", self.client.files_upload_v2(filename=name, content=content))
+        return str(answer["files"][0]["id"])
+
+    async def _pictured(self, blocks: Blocks | None, send: Callable[[Blocks | None], Awaitable[Sent]]) -> Sent:
+        """Send blocks with their pictures: one that Slack does not show yet is waited for, and then left out.
+
+        An upload is processed behind Slack's answer, and until then no block may name the file.
+        Source: https://github.com/slackapi/python-slack-sdk/issues/1521
+        """
+        shown = [b for b in blocks or () if _file(b) not in self._unseen]
+        files = {_file(b) for b in shown} - {""}
+        if not files:
+            return await send(shown if blocks is not None else None)
+        for pause in SHOWN_AFTER:
+            try:
+                return await send(shown)
+            except NoPictureError:
+                await self._sleep(pause)
+        log.warning("message without its picture", files=sorted(files))
+        self._unseen |= files
+        return await send([b for b in shown if not _file(b)])
 
     # -------------------- people
 
@@ -315,6 +363,11 @@ class Slack:
             raise lost(doing, type(error).__name__, sends=False) from None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise lost(doing, type(error).__name__, sends=sends) from None
+
+
+def _file(block: Mapping[str, Any]) -> str:
+    """Return the id of the file that the block shows; empty where it shows none."""
+    return str((block.get("slack_file") or {}).get("id", ""))
 
 
 def _cut(text: str) -> str:

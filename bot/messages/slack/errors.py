@@ -1,8 +1,8 @@
 """Slack's errors in the bot's words.
 
 What was asked for is gone or closed to the bot: `NotFoundError`; the token or a scope is missing: `DeniedError`; Slack
-wants less of it: `ThrottledError`; it refused the payload: `RefusedError`; a post may or may not have arrived:
-`UnknownOutcomeError`; anything else can be asked again: `UnavailableError`.
+wants less of it: `ThrottledError`; it refused the payload: `RefusedError`, and for a picture in it `NoPictureError`; a
+post may or may not have arrived: `UnknownOutcomeError`; anything else can be asked again: `UnavailableError`.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ _SCOPE: Final = frozenset(
 _DOUBT: Final = frozenset({"fatal_error", "internal_error", "service_unavailable", "request_timeout", ""})
 
 
+class NoPictureError(RefusedError):
+    """Slack does not show the picture in the payload: it is not processed yet, or gone."""
+
+
 def translated(error: SlackApiError, doing: str, *, sends: bool) -> RefineError:
     """Return the bot's own error for one of Slack's."""
     response = error.response
@@ -85,6 +89,8 @@ def translated(error: SlackApiError, doing: str, *, sends: bool) -> RefineError:
         return lost(doing, code or f"status {status}", sends=sends)
     # Where in the payload the fault is ("[json-pointer:/blocks/3]"): for whoever mends it, not for the clicker.
     where = (data.get("response_metadata") or {}).get("messages") if isinstance(data, dict) else None
+    if "slack_file" in str(where):
+        return NoPictureError(f"Slack refused {doing} (its picture).")
     log.error("slack refused a payload", doing=doing, code=code, where=where)
     return RefusedError(f"Slack refused {doing} ({code}).", "This is a bug in Refine: please report it.")
 

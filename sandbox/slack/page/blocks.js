@@ -114,7 +114,8 @@ function context(block) {
 }
 
 /** Images elsewhere on the web are not loaded: the page asks nobody but the local Slack. */
-function image({ image_url: address, alt_text: alt }) {
+function image({ image_url: elsewhere, slack_file: file, alt_text: alt }) {
+  const address = file ? `/files/${file.id}` : elsewhere;
   const local = address && new URL(address, location.href).origin === location.origin;
   return local
     ? h("img", { src: address, alt })

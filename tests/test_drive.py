@@ -1,0 +1,424 @@
+"""What surrounds each write: AWS's own word before and after, the stop switch, the hourly limit, the second person."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.errors import LimitError, NotAllowedError, StoreError
+from bot.flows import World, checks, decide, drive
+from bot.flows.decide import PAUSED
+from bot.model import Case, CaseId, CaseState, Checked, StepState
+from sandbox.aws import LocalAws, start
+from tests import lives, torture
+from tests.lives import ANN, BEN, HUB
+
+pytestmark = pytest.mark.xdist_group("drive")
+PARTS = ("aws", "own", "inline", "inline_gone")  # six steps
+ALL = {"ValidatePolicy": True, "CheckNoNewAccess": True, "Refine's checker": True, "SimulatePrincipalPolicy": True}
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[LocalAws]:
+    local = start(world=False)
+    yield local
+    local.stop()
+
+
+@asynccontextmanager
+async def stage(aws: LocalAws, folder: Path, parts: tuple[str, ...] = PARTS, **more: Any) -> AsyncIterator[World]:
+    """The bot beside a role of these parts, called Victim."""
+    aws.reset(world=False)
+    aws.report_seconds = 0.0
+    for name, data in torture.role_of(parts).items():
+        aws.add_role(name, data)
+    async with lives.bot(folder, aws.url, **more) as world:
+        yield world
+
+
+async def approved(world: World, aws: LocalAws, name: str = "Victim") -> Case:
+    case_id = await lives.proposed(world, aws._role(HUB, name).arn)
+    case = await world.store.case(case_id)
+    assert case.state is CaseState.WAITING, case.sentence
+    return await decide.approve(world, case_id, case.revision, BEN, "go")
+
+
+async def driven(world: World, case_id: CaseId) -> Case:
+    await drive.drive(world, case_id)
+    return await world.store.case(case_id)
+
+
+async def thread_of(world: World, name: str) -> list[str]:
+    """What the thread is told under that name."""
+    items = [i for first in (True, False) for i in await world.store.due(world.clock(), 99, first=first)]
+    found = []
+    while items:  # one note of a case is due at a time
+        for item in items:
+            if item.name == name:
+                found.append(dict(item.args).get("text", ""))
+            await world.store.sent(item.id, "C", "1.0")
+        items = [i for first in (True, False) for i in await world.store.due(world.clock(), 99, first=first)]
+    return found
+
+
+def writes(aws: LocalAws) -> list[str]:
+    return [c["operation"] for c in aws.calls() if c["operation"] in torture.WRITES and c["outcome"] == "ok"]
+
+
+async def said(world: World, case: Case) -> dict[str, Checked]:
+    assert case.change is not None
+    return {c.name: c for c in await checks.made(world, case.change.id)}
+
+
+# -------------------- AWS's own word
+
+
+async def test_every_check_is_made_and_kept_with_the_change(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path) as world:
+        case = await driven(world, (await approved(world, aws)).id)
+        assert case.state is CaseState.WATCHING, case.sentence
+        found = await said(world, case)
+        assert {n: c.made for n, c in found.items()} == ALL
+        assert found["CheckNoNewAccess"].said == "AWS finds no new access in the 3 new documents."
+        assert "AWS allows 3 of 3 used actions" in found["SimulatePrincipalPolicy"].said
+        (entry,) = [e for e in await world.store.history(case.id) if e.what == "applied"]
+        assert all(name in dict(entry.detail)["checks"] for name in ALL)
+    order = [c["operation"] for c in aws.calls()]
+    first, last = order.index(writes(aws)[0]), len(order) - 1 - order[::-1].index(writes(aws)[-1])
+    assert [order[:first].count(n) for n in ("CheckNoNewAccess", "SimulatePrincipalPolicy")] == [3, 1]
+    assert "SimulatePrincipalPolicy" in order[last:]
+
+
+@pytest.mark.parametrize(
+    ("operation", "service"),
+    [
+        ("ValidatePolicy", "accessanalyzer"),
+        ("CheckNoNewAccess", "accessanalyzer"),
+        ("SimulatePrincipalPolicy", "iam"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["denied", "throttle", "error_before"])
+async def test_where_aws_does_not_answer_nothing_is_blocked_and_that_is_said(
+    operation: str, service: str, kind: Any, aws: LocalAws, tmp_path: Path
+) -> None:
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        aws.fault(operation, kind, service=service)
+        case = await driven(world, (await approved(world, aws)).id)
+        assert case.state is CaseState.WATCHING, case.sentence
+        found = await said(world, case)
+        assert {n: c.made for n, c in found.items()} == {**ALL, operation: False}
+        assert operation in found[operation].said
+        (entry,) = [e for e in await world.store.history(case.id) if e.what == "applied"]
+        assert f"{operation} not made: " in dict(entry.detail)["checks"]
+
+
+async def test_a_check_that_answers_half_way_is_not_called_made(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path) as world:
+        case = await approved(world, aws)
+        plain = world.aws.new_access
+
+        async def once(old: str, new: str) -> tuple[str, ...]:
+            answer = await plain(old, new)
+            aws.fault("CheckNoNewAccess", "denied", service="accessanalyzer")
+            return answer
+
+        world.aws.new_access = once  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        check = (await said(world, case))["CheckNoNewAccess"]
+        assert not check.made
+        assert check.said.startswith("1 of 3 passed, then: AWS denied access-analyzer:CheckNoNewAccess")
+
+
+async def test_the_billed_check_can_be_switched_off(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline",), refine_check_no_new_access=False) as world:
+        case = await driven(world, (await approved(world, aws)).id)
+        check = (await said(world, case))["CheckNoNewAccess"]
+        assert (check.made, check.said) == (False, "REFINE_CHECK_NO_NEW_ACCESS is off.")
+    assert "CheckNoNewAccess" not in [c["operation"] for c in aws.calls()]
+
+
+async def test_new_access_refuses_the_write(aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = {"description": "New access in the statement with index: 0.", "statementIndex": 0}
+    monkeypatch.setattr("sandbox.aws.analyzer.new_access", lambda new, old: [reason])
+    async with stage(aws, tmp_path) as world:
+        case = await driven(world, (await approved(world, aws)).id)
+        assert case.state is CaseState.FAILED
+        assert "would grant what the old one does not" in case.sentence
+        assert reason["description"] in case.sentence
+        assert "Nothing was written." in case.sentence
+        assert case.change is None
+    assert writes(aws) == []
+
+
+async def test_an_error_that_aws_finds_at_the_last_moment_refuses_the_write(
+    aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage(aws, tmp_path) as world:
+        case = await approved(world, aws)
+        found = {"findingType": "ERROR", "issueCode": "INVALID_ACTION", "findingDetails": "No such action."}
+        found |= {"learnMoreLink": "https://aws", "locations": []}
+        monkeypatch.setattr("sandbox.aws.analyzer.validate", lambda text, kind: [found])
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert "AWS finds an error in a new document, so it was not written: No such action." in case.sentence
+    assert writes(aws) == []
+
+
+async def test_a_used_action_that_aws_denies_afterwards_takes_the_change_back(
+    aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sandbox.aws import iam
+
+    plain = iam.decide
+
+    def decide_(documents: Any, action: str, *rest: Any) -> Any:
+        if action == "cloudtrail:describetrails" and writes(aws):
+            return "implicitDeny", []
+        return plain(documents, action, *rest)
+
+    monkeypatch.setattr(iam, "decide", decide_)
+    async with stage(aws, tmp_path) as world:
+        before = torture.in_force(aws)
+        case = await driven(world, (await approved(world, aws)).id)
+        assert case.state is CaseState.FAILED
+        assert "AWS's simulator allowed cloudtrail:DescribeTrails" in case.sentence
+        assert "old policies are in force, as if nothing had been written" in case.sentence
+        assert torture.in_force(aws) == before
+
+
+async def test_a_simulator_that_lags_is_waited_for(aws: LocalAws, tmp_path: Path) -> None:
+    """Its first answers are those of a moment when the copy was attached nowhere and the old policy not either."""
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await approved(world, aws)
+        plain, lies = world.aws.simulate, 3
+
+        async def simulate(arn: str, actions: Any) -> Any:
+            nonlocal lies
+            answer = dict(await plain(arn, actions))
+            if writes(aws) and lies:
+                lies -= 1
+                aws.fault("SimulatePrincipalPolicy", "latency", times=1)
+                answer = {a: type(v)(allowed=False) for a, v in answer.items()}
+            return answer
+
+        world.aws.simulate = simulate  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert (case.state, lies) == (CaseState.WATCHING, 0)
+
+
+async def test_what_was_denied_before_is_no_news_and_a_boundary_is_named(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        iam = aws.client("iam")
+        allow = {"Effect": "Allow", "Action": ["cloudtrail:DescribeTrails", "s3:*"], "Resource": "*"}
+        bound = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
+        arn = iam.create_policy(PolicyName="Bound", PolicyDocument=bound)["Policy"]["Arn"]
+        iam.put_role_permissions_boundary(RoleName="Victim", PermissionsBoundary=arn)
+        mine = {"Effect": "Allow", "Action": ["s3:*"], "Resource": "arn:aws:s3:::mine"}
+        queues = {"Effect": "Allow", "Action": ["sqs:*"], "Resource": "*"}
+        text = json.dumps({"Version": "2012-10-17", "Statement": [mine, queues]})
+        iam.put_role_policy(RoleName="Victim", PolicyName="Mine", PolicyDocument=text)
+        for action in ("s3:CreateBucket", "sqs:CreateQueue"):
+            aws.use("Victim", action, days_ago=1)
+        case = await driven(world, (await approved(world, aws)).id)
+        assert case.state is CaseState.WATCHING, case.sentence
+        assert (await said(world, case))["SimulatePrincipalPolicy"].said == (
+            "AWS allows 1 of 3 used actions, and none that it allowed before is denied. The permissions boundary denies "
+            "1 of them, whatever the role's own policies say. On 1 it cannot tell without a resource or a condition."
+        )
+
+
+async def test_a_restart_in_the_middle_asks_nothing_twice_and_tells_the_same(aws: LocalAws, tmp_path: Path) -> None:
+    """Before the writes AWS may be asked; afterwards it is away: both are said by a process that saw neither."""
+    async with stage(aws, tmp_path) as world:
+        case = await approved(world, aws)
+        aws.fault("ValidatePolicy", "denied", service="accessanalyzer")
+        aws.fault("DetachRolePolicy", "throttle")
+        waiting = asyncio.create_task(drive.drive(world, case.id))
+        while "AttachRolePolicy" not in writes(aws):
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    asked = len([c for c in aws.calls() if c["operation"] == "CheckNoNewAccess"])
+    aws.clear_faults()
+    async with lives.bot(tmp_path, aws.url) as world:
+        case = await driven(world, case.id)
+        assert case.state is CaseState.WATCHING, case.sentence
+        assert {n: c.made for n, c in (await said(world, case)).items()} == {**ALL, "ValidatePolicy": False}
+    assert len([c for c in aws.calls() if c["operation"] == "CheckNoNewAccess"]) == asked == 3
+
+
+# -------------------- the stop switch, and the replica that was taken over
+
+
+@pytest.mark.parametrize("written", range(6))
+async def test_a_pause_holds_the_very_next_write(written: int, aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path) as world:
+        case = await approved(world, aws)
+        plain = world.aws.write
+
+        async def write(permit: Any, step: Any, last: Any) -> Any:
+            if len(writes(aws)) == written:  # the step is marked and looked at: only the last word is left
+                await world.store.set_flag(PAUSED, "by Ann", ANN)
+            return await plain(permit, step, last)
+
+        world.aws.write = write  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert (case.state, len(writes(aws))) == (CaseState.APPLYING, written)
+        assert case.change is not None
+        states = [j.state for j in await world.store.journal(case.change.id)]
+        assert states == [StepState.DONE] * written + [StepState.PLANNED] * (6 - written)
+        (text,) = await thread_of(world, "waits")
+        assert text.startswith("Refine is paused (by Ann)")
+        world.aws.write = plain  # type: ignore[method-assign]
+        assert (await driven(world, case.id)).state is CaseState.APPLYING, "still paused"
+        assert await thread_of(world, "waits") == [], "said once"
+        await world.store.set_flag(PAUSED, "", ANN)
+        assert (await driven(world, case.id)).state is CaseState.WATCHING
+    assert len(writes(aws)) == 6
+
+
+async def test_a_pause_holds_a_write_that_waits_out_a_throttle(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path) as world:
+        case = await approved(world, aws)
+        aws.fault("PutRolePolicy", "throttle")
+        naps = 0
+
+        async def sleep(_: float) -> None:
+            nonlocal naps
+            naps += 1
+            if naps == 3:
+                aws.clear_faults()
+                await world.store.set_flag(PAUSED, "by Ann", ANN)
+
+        world.sleep = sleep
+        case = await driven(world, case.id)
+        assert (case.state, naps) == (CaseState.APPLYING, 3)
+        assert "PutRolePolicy" not in writes(aws)
+        assert case.change is not None
+        states = {j.step.kind.value: j.state for j in await world.store.journal(case.change.id)}
+        assert states["put_inline"] is StepState.PLANNED, "it was throttled, so it had no effect"
+
+
+async def test_a_pause_holds_a_rollback_too(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await driven(world, (await approved(world, aws)).id)
+        await drive.start_rollback(world, case.id, case.revision, ANN, "back")
+        await world.store.set_flag(PAUSED, "by Ann", ANN)
+        case = await driven(world, case.id)
+        assert (case.state, writes(aws)) == (CaseState.ROLLING_BACK, ["PutRolePolicy"])
+
+
+@pytest.mark.parametrize("written", range(6))
+async def test_a_replica_that_was_taken_over_sends_nothing_more(written: int, aws: LocalAws, tmp_path: Path) -> None:
+    """It does not touch the journal either: that is the other's by now."""
+    async with stage(aws, tmp_path) as world:
+        case = await approved(world, aws)
+
+        def sure() -> None:
+            if len(writes(aws)) == written:
+                raise StoreError("Another replica took over.")
+
+        world.sure = sure
+        case = await driven(world, case.id)
+        assert (case.state, len(writes(aws))) == (CaseState.APPLYING, written)
+        assert case.change is not None
+        states = [j.state for j in await world.store.journal(case.change.id)]
+        assert states[: written + 1] == [StepState.DONE] * written + [StepState.STARTED]
+    async with lives.bot(tmp_path, aws.url) as world:
+        assert (await driven(world, case.id)).state is CaseState.WATCHING
+    assert len(writes(aws)) == 6
+
+
+async def test_the_last_word_is_asked_for_each_try_and_nothing_comes_after_it(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path) as world:
+        case = await approved(world, aws)
+        aws.fault("PutRolePolicy", "throttle", times=2)
+        before: list[int] = []
+        world.sure = lambda: before.append(len(aws.calls()))
+
+        async def sleep(_: float) -> None:
+            pass
+
+        world.sleep = sleep
+        await driven(world, case.id)
+        calls = [c["operation"] for c in aws.calls()]
+        assert len(before) == 8
+        assert all(calls[n] in torture.WRITES for n in before)
+
+
+# -------------------- the hourly limit
+
+
+async def test_of_many_changes_at_once_no_more_begin_than_the_limit(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline",), refine_changes_per_hour=2) as world:
+        found = []
+        for n in range(5):
+            aws.add_role(f"Role{n}", torture.role_of(("inline",))["Victim"])
+            case_id = await lives.proposed(world, aws._role(HUB, f"Role{n}").arn)
+            case = await world.store.case(case_id)
+            found.append(await decide.approve(world, case_id, case.revision, BEN, "go"))  # none has begun yet
+        done = await asyncio.gather(*(driven(world, c.id) for c in found))
+        assert sorted(c.state for c in done) == [CaseState.APPLYING] * 3 + [CaseState.WATCHING] * 2
+        assert len(writes(aws)) == 2
+        assert len(await thread_of(world, "waits")) == 3
+        late = next(c for c in done if c.state is CaseState.APPLYING)
+        with pytest.raises(LimitError, match="2 changes started within the last hour"):
+            await decide.may_write(world)
+        back = next(c for c in done if c.state is CaseState.WATCHING)
+        await drive.start_rollback(world, back.id, back.revision, ANN, "never limited")
+        assert (await driven(world, back.id)).state is CaseState.ROLLED_BACK
+        assert (await driven(world, late.id)).state is CaseState.APPLYING, "a rollback frees no place"
+
+
+# -------------------- four eyes for a rollback
+
+
+async def test_one_press_rolls_back_where_four_eyes_are_not_asked_for(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await driven(world, (await approved(world, aws)).id)
+        moved = await drive.start_rollback(world, case.id, case.revision, BEN, "back")
+        assert moved.state is CaseState.ROLLING_BACK
+
+
+async def test_with_four_eyes_a_second_approver_has_to_press_too(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline",), refine_rollback_four_eyes=True) as world:
+        case = await driven(world, (await approved(world, aws)).id)
+        held = await drive.start_rollback(world, case.id, case.revision, BEN, "it broke")
+        assert (held.state, held.revision) == (CaseState.WATCHING, case.revision)
+        assert len(await thread_of(world, "second")) == 1
+        with pytest.raises(NotAllowedError, match="asked for this already"):
+            await drive.start_rollback(world, case.id, case.revision, BEN, "it broke")
+        keep = ("cloudtrail:CreateTrail",)
+        await drive.start_rollback(world, case.id, case.revision, ANN, "not the same", keep=keep)
+        assert (await world.store.case(case.id)).state is CaseState.WATCHING
+        await drive.start_rollback(world, case.id, case.revision, ANN, "it did")  # the last request was for another
+        moved = await drive.start_rollback(world, case.id, case.revision, BEN, "it broke")
+        assert moved.state is CaseState.ROLLING_BACK
+        assert (await driven(world, case.id)).state is CaseState.ROLLED_BACK
+        asked = [e for e in await world.store.history(case.id) if e.what == "asked_to_roll_back"]
+        assert [e.who for e in reversed(asked)] == [BEN, ANN, ANN]
+        assert await world.store.verify_audit() is None
+
+
+async def test_a_first_press_does_not_count_for_ever(aws: LocalAws, tmp_path: Path) -> None:
+    late = 0.0
+
+    def clock() -> Any:
+        return lives.now() + timedelta(hours=late)
+
+    async with stage(aws, tmp_path, ("inline",), refine_rollback_four_eyes=True, clock=clock) as world:
+        case = await driven(world, (await approved(world, aws)).id)
+        await drive.start_rollback(world, case.id, case.revision, BEN, "it broke")
+        late = 25.0
+        held = await drive.start_rollback(world, case.id, case.revision, ANN, "too late")
+        assert held.state is CaseState.WATCHING
+        late = 26.0
+        moved = await drive.start_rollback(world, case.id, case.revision, BEN, "again")
+        assert moved.state is CaseState.ROLLING_BACK
