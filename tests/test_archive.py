@@ -205,9 +205,9 @@ async def test_a_case_whose_time_is_over_says_so_to_those_who_put_it_aside(life:
     while (note := (await life.world.store.due(life.clock()))[0]).name != "back":
         await life.world.store.sent(note.id, "C0SECURITY", "1.1")
     said = aside_line(case, note.name, dict(note.args))["text"]
-    people = "<@U0ANN>" if what == "snooze" else "<@U0ANN> and <@U0RITA>"
+    people = "<@U0ANN>." if what == "snooze" else "<@U0ANN>. <@U0RITA> answers for it."
     assert f"is back and needs a decision. Its {what} ended on" in said
-    assert f"{people}, who {was} it:" in said
+    assert f"It was {was} by {people}" in said
 
 
 @pytest.mark.parametrize("flag", ["deleted", "guest", "bot", "stranger"])

@@ -481,8 +481,11 @@ async def _roll_back(world: World, case: Case) -> None:
         await _close(world, case, Event.ROLL_BACK_FAILED, f"{stopped}{error.say()} In force now: {now}.")
         return
     keep = set(_task(case).get("keep", ()))
-    by_hand = case.proposal.settings.keep_by_hand if case.proposal else ()
-    task = task_text(do="propose", mode=world.settings.refine_mode.value, keep=sorted({*by_hand, *keep}))
+    # Made anew as it was asked for, beside what is kept: another mode or window would take away other actions.
+    made = case.proposal.settings if case.proposal else world.trim_settings(quotas=change.before.quotas)
+    task = task_text(
+        do="propose", mode=made.mode.value, window=made.window_days, keep=sorted({*made.keep_by_hand, *keep})
+    )
     # Giving back is one move: a crash between the rollback and the new proposal would forget what was asked for.
     await world.store.move(
         case.id,

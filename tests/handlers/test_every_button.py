@@ -382,6 +382,27 @@ async def test_an_adjusted_proposal_is_another_one_and_the_old_one_says_so(house
 
 
 @ONE_WAY
+async def test_what_is_given_back_leaves_mode_and_window_as_they_were_approved(house: House) -> None:
+    """Neither is the settings': the role would lose what its approvers never read."""
+    assert house.world.settings.refine_window_days == 90
+    case = await house.case_in(CaseState.WAITING)
+    await press(house, RITA, place_of(house, RITA, case, "adjust"), "adjust")
+    await house.quiet()
+    case = await house.store.case(case.id)
+    await press(house, ANN, place_of(house, ANN, case, "approve"), "approve")
+    await house.quiet()
+    case = await house.store.case(case.id)
+    assert case.state is CaseState.WATCHING
+    house.forget(ANN)
+    await press(house, ANN, place_of(house, ANN, case, "give_back"), "give_back")
+    await house.quiet()
+    again = (await house.store.case(case.id)).proposal
+    assert again is not None
+    assert (again.settings.mode.value, again.settings.window_days) == ("strict", 30)
+    assert again.settings.keep_by_hand == ("dynamodb:DeleteTable",)
+
+
+@ONE_WAY
 async def test_a_review_that_could_not_be_had_is_what_retry_tries_again(house: House) -> None:
     """Who asked what a role did gets no proposal for it."""
     case = await house.case_in(CaseState.NEW)
