@@ -6,20 +6,24 @@ python -m tests.benchmarks.policy_long corpus|properties|judge|fuzz|mutants
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
+
+import hypothesis  # noqa: F401 - read once, for all the mutants
+import pytest
 
 from bot.errors import RefineError, TooBigError
 from bot.model import Evidence, Mode, PolicyKind, RolePolicy, TrimSettings
@@ -304,15 +308,13 @@ def mutants(count: int = 0) -> bool:
             return False
         say(f"mutants: {len(chosen)} of {len(every)}")
         fates: Counter[str] = Counter()
-        with ThreadPoolExecutor(int(os.environ.get("REFINE_WORKERS", "1"))) as pool:
-            for (module, _, what), fate in zip(
-                chosen, pool.map(lambda e: _fate(base, e[0], e[1]), chosen), strict=True
-            ):
-                fates[fate] += 1
-                if fate != "killed":
-                    say(f"  {fate}: bot/policy/{module}.py {what}")
-                if fates.total() % 25 == 0:
-                    say(f"  {fates.total()} so far: {dict(fates)}")
+        for module, number, what in chosen:
+            fate = _fate(base, module, number)
+            fates[fate] += 1
+            if fate != "killed":
+                say(f"  {fate}: bot/policy/{module}.py {what}")
+            if fates.total() % 25 == 0:
+                say(f"  {fates.total()} so far: {dict(fates)}")
     say(f"mutants: {dict(fates)}")
     return True
 
@@ -422,17 +424,28 @@ def _fate(base: Path, module: str, number: int) -> str:
 
 
 def _tested(home: Path, module: str) -> str:
-    order = sorted(TESTS, key=lambda t: t != MUTATED[module])
-    command = [
-        sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(home),
-        "--confcutdir", str(home), *(f"tests/policy/{t}.py" for t in order),
-    ]  # fmt: skip
-    env = {**os.environ, "PYTHONPATH": str(home), "REFINE_EXAMPLES": "20"}
-    try:
-        done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=300, check=False)
-    except subprocess.TimeoutExpired:
-        return "hangs"
-    return "killed" if done.returncode else "survives"
+    """Run the tests of a tree in a child that has pytest and hypothesis already, but nothing of this tree."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(300)
+        for name in [n for n in sys.modules if n.partition(".")[0] in {"bot", "tests", "conftest"}]:
+            del sys.modules[name]
+        sys.path[:] = [str(home), *(p for p in sys.path if p and Path(p).resolve() != ROOT)]
+        os.chdir(home)
+        os.environ.update(REFINE_EXAMPLES="20", PYTHONPATH=str(home))
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, 1)
+        os.dup2(silence, 2)
+        order = sorted(TESTS, key=lambda t: t != MUTATED[module])
+        code = 1
+        with contextlib.suppress(BaseException):
+            code = pytest.main([
+                "-x", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(home),
+                "--confcutdir", str(home), *(f"tests/policy/{t}.py" for t in order),
+            ])  # fmt: skip
+        os._exit(int(code))
+    _, status = os.waitpid(child, 0)
+    return "hangs" if os.WIFSIGNALED(status) else "killed" if os.WEXITSTATUS(status) else "survives"
 
 
 PARTS: dict[str, Callable[[], bool]] = {

@@ -154,6 +154,9 @@ def test_known_answers() -> None:
     assert compact(known.spelling, ["tagqueue", "untagqueue"], (), Class.INFIX) == ["sqs:*gQ*"]
     assert compact(known.spelling, ["purgequeue"], (), Class.WORDS) == ["sqs:Purge*"]
     assert compact(known.spelling, ["purgequeue"], (), Class.STAR) == ["sqs:P*"]
+    # Two names hold each three letters of `abcd` in a row, and not the four: they do not stand in its way.
+    four = Names("x", ["Kabcdm", "Labcdn", "Kabcxbcdm", "Labcxbcdn"])
+    assert compact(four, ["kabcdm", "labcdn"], (), Class.INFIX) == ["x:*abcd*"]
     # Where a star saves nothing there is none.
     assert compact(Names("x", ["Ab", "Ac"]), ["ab"], (), Class.STAR) == ["x:Ab"]
     assert compact(Names("x", ["Abc", "Acd"]), ["abc"], (), Class.STAR) == ["x:*c"]
