@@ -346,15 +346,18 @@ def _fit_managed(plans: Sequence[_Plan], settings: TrimSettings) -> dict[str, _O
     quotas = settings.quotas
     writing = [p for p in plans if p.writes]
     options = {p.policy.key: _Options(p, quotas.managed_policy_size) for p in writing}
+    lowest: dict[str, _Option] = {}
     for plan in writing:
-        if options[plan.policy.key].get(0) is None:
+        first = options[plan.policy.key].get(0)
+        if first is None:
             raise _uncut(plan, quotas.managed_policy_size)
+        lowest[plan.policy.key] = first
     attached = len(plans)
     # A copy is attached before what it replaces goes, so that there is never a gap: that takes a slot for a moment.
     moment = quotas.attached_policies - attached - sum(p.copied for p in writing)
     end = quotas.attached_policies - sum(p.parts is None or p.writes for p in plans)
     for slots in (moment, end):
-        chosen = _choose(options, max(slots, 0))
+        chosen = _choose(options, lowest, max(slots, 0))
         if chosen is not None:
             return chosen
     least = {p.policy.name: min(len(o.parts) for o in options[p.policy.key].found) for p in writing}
@@ -372,12 +375,12 @@ def _fit_managed(plans: Sequence[_Plan], settings: TrimSettings) -> dict[str, _O
     )
 
 
-def _choose(options: Mapping[str, _Options], slots: int) -> dict[str, _Option] | None:
+def _choose(options: Mapping[str, _Options], lowest: Mapping[str, _Option], slots: int) -> dict[str, _Option] | None:
     """Return the lowest tiers that take no more than the slots: who takes the most goes a tier further first."""
     at = dict.fromkeys(options, 0)
-    chosen = {key: each.get(0) for key, each in options.items()}
-    while sum(len(o.parts) - 1 for o in chosen.values() if o) > slots:
-        for key in sorted(options, key=lambda k: (-len(o.parts) if (o := chosen[k]) else 0, k)):
+    chosen = dict(lowest)
+    while sum(len(o.parts) - 1 for o in chosen.values()) > slots:
+        for key in sorted(chosen, key=lambda k: (-len(chosen[k].parts), k)):
             further = options[key].get(at[key] + 1)
             if further is not None:
                 at[key] += 1
@@ -385,7 +388,7 @@ def _choose(options: Mapping[str, _Options], slots: int) -> dict[str, _Option] |
                 break
         else:
             return None
-    return {key: option for key, option in chosen.items() if option}
+    return chosen
 
 
 class _Options:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from bot.model import Outcome, PolicyKind, PolicyOutcome, Proof, RolePolicy
 from bot.policy import check
@@ -69,7 +70,7 @@ WIDER = {
     "an action from outside": _set(0, "Action", ["s3:GetObject", "ec2:RunInstances"]),
     "an action of another statement": _set(2, "Action", ["s3:GetObject", "s3:PutObject"]),
     "a pattern that reaches beyond": _set(0, "Action", ["s3:GetObject", "sqs:S*"]),
-    "a pattern that ends elsewhere": _set(0, "Action", ["s3:GetObject", "*end*"]),
+    "a pattern that ends elsewhere": _set(0, "Action", ["s3:GetObject", "sqs:*end*"]),
     "everything": _set(0, "Action", "*"),
     "everything, the other way": _set(0, "Action", "*:*"),
     "what NotAction left out": _set(1, "Action", ["s3:GetObject", "iam:GetRole"]),
@@ -123,6 +124,10 @@ def test_lost_use_is_refused(name: str) -> None:
     assert proof.no_new_access
     assert not proof.nothing_used_lost
     assert not proof.holds
+
+
+def test_the_problems_name_what_and_where(snapshot: SnapshotAssertion) -> None:
+    assert {name: list(verdict(change).problems) for name, change in {**WIDER, **LOST}.items()} == snapshot
 
 
 def test_a_used_action_may_be_written_as_a_pattern_and_in_any_case() -> None:

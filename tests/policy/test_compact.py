@@ -109,6 +109,40 @@ def test_no_pattern_lies_outside_the_old_ones(data: st.DataObject, kind: Class) 
     assert got == set(wanted)
 
 
+def shorter(kind: Class, names: list[str], entry: str) -> set[str]:
+    """Every pattern of the class, made from any of the names, that is shorter than the entry: by brute force."""
+    found: set[str] = set()
+    for name in names:
+        cuts = sorted(borders(name)) if kind is Class.WORDS else range(len(name) + 1)
+        found |= {f"{name[:a]}*{name[b:]}" for a in cuts for b in cuts if a <= b and a + len(name) - b + 1 < len(entry)}
+        if kind is Class.INFIX:
+            found |= {f"*{name[a:b]}*" for a in cuts for b in cuts if a < b and b - a + 2 < len(entry)}
+    return found
+
+
+@examples(0.5)
+@given(data=st.data(), kind=st.sampled_from((Class.WORDS, Class.STAR, Class.INFIX)))
+def test_no_entry_is_spare_and_none_can_be_replaced_by_a_shorter_one(data: st.DataObject, kind: Class) -> None:
+    service = data.draw(st.sampled_from(("sqs", "ebs", "sts", "rds-data", "pricing", "sdb")))
+    known = lexicon(load_catalogue()).service(service)
+    spelled = [a.name for a in known.actions.values()]
+    wanted = data.draw(st.lists(st.sampled_from(spelled), min_size=1, unique=True))
+    fine = data.draw(st.lists(st.sampled_from(spelled), max_size=2, unique=True))
+    fine = [n for n in fine if n not in wanted]
+    entries = compact(known.spelling, [n.lower() for n in wanted], [n.lower() for n in fine], kind)
+    patterns = [e.partition(":")[2] for e in entries]
+
+    def takes(pattern: str, name: str) -> bool:
+        return fits(f"{service}:{pattern}", f"{service}:{name}")
+
+    covered = {p: {n for n in wanted if takes(p, n)} for p in patterns}
+    bad = [n for n in spelled if n not in wanted and n not in fine]
+    for pattern, mine in covered.items():
+        assert mine - set().union(*(c for p, c in covered.items() if p != pattern))
+        for other in shorter(kind, sorted(mine), pattern):
+            assert any(takes(other, n) for n in bad) or not all(takes(other, n) for n in mine), other
+
+
 def test_known_answers() -> None:
     """Small ones, worked out by hand on the real catalogue."""
     known = lexicon(load_catalogue()).service("sqs")
@@ -120,6 +154,9 @@ def test_known_answers() -> None:
     assert compact(known.spelling, ["tagqueue", "untagqueue"], (), Class.INFIX) == ["sqs:*gQ*"]
     assert compact(known.spelling, ["purgequeue"], (), Class.WORDS) == ["sqs:Purge*"]
     assert compact(known.spelling, ["purgequeue"], (), Class.STAR) == ["sqs:P*"]
+    # Two names hold each three letters of `abcd` in a row, and not the four: they do not stand in its way.
+    four = Names("x", ["Kabcdm", "Labcdn", "Kabcxbcdm", "Labcxbcdn"])
+    assert compact(four, ["kabcdm", "labcdn"], (), Class.INFIX) == ["x:*abcd*"]
     # Where a star saves nothing there is none.
     assert compact(Names("x", ["Ab", "Ac"]), ["ab"], (), Class.STAR) == ["x:Ab"]
     assert compact(Names("x", ["Abc", "Acd"]), ["abc"], (), Class.STAR) == ["x:*c"]

@@ -14,7 +14,7 @@ from bot.model import Verdict
 from bot.offline import as_diff, as_explanation, as_text
 from bot.policy.explain import tier_sentence
 from bot.policy.warn import CODES
-from tests.policy.test_cases import CASES, NOW, answer, evidence, policies
+from tests.policy.test_cases import CASES, NOW, answer, answered, evidence, policies
 
 
 def text(case: dict[str, Any]) -> str:
@@ -58,7 +58,7 @@ def test_the_reason_of_every_verdict(snapshot: SnapshotAssertion) -> None:
     reasons: dict[str, dict[str, str]] = {}
     for name, case in CASES.items():
         if "error" not in case["expected"]:
-            for a in answer(case).actions:
+            for a in answered(name).actions:
                 reasons.setdefault(f"{a.verdict.value}, {'kept' if a.kept else 'dropped'}", {})[a.reason] = name
     assert {v.partition(",")[0] for v in reasons} == {v.value for v in Verdict}
     assert {verdict: sorted(said)[:4] for verdict, said in sorted(reasons.items())} == snapshot
@@ -66,18 +66,29 @@ def test_the_reason_of_every_verdict(snapshot: SnapshotAssertion) -> None:
 
 def test_every_warning(snapshot: SnapshotAssertion) -> None:
     said = {
-        w.code: w.message for case in CASES.values() if "error" not in case["expected"] for w in answer(case).warnings
+        w.code: w.message
+        for name, case in CASES.items()
+        if "error" not in case["expected"]
+        for w in answered(name).warnings
     }
     assert set(said) == set(CODES)
     assert tuple(CODES) == offline.CODES
     assert said == snapshot
 
 
+@pytest.mark.parametrize(("number", "end"), [(5, "(a0, a1, a2, a3, a4);"), (7, "(a0, a1, a2, a3, a4 and 2 more);")])
+def test_a_warning_names_five_services_and_counts_the_others(number: int, end: str) -> None:
+    report = {f"a{n}": {"used": 9, "actions": {"X": 3}} for n in range(number)}
+    [warning] = answer({**CASE, "report": {**report, "b": {"used": 3, "actions": {"X": 3}}}}).warnings
+    assert warning.code == "report_contradicts"
+    assert end in warning.message
+
+
 def test_every_tier(snapshot: SnapshotAssertion) -> None:
     said: dict[str, str] = {}
-    for case in CASES.values():
+    for name, case in CASES.items():
         if "error" not in case["expected"]:
-            for o in answer(case).policies:
+            for o in answered(name).policies:
                 said[f"{o.outcome.value}, tier {o.tier}"] = tier_sentence(o)
     assert {int(k[-1]) for k in said} == {0, 1, 2, 3, 4, 5}
     assert dict(sorted(said.items())) == snapshot
@@ -85,9 +96,9 @@ def test_every_tier(snapshot: SnapshotAssertion) -> None:
 
 def test_the_warning_of_every_tier(snapshot: SnapshotAssertion) -> None:
     said: dict[int, str] = {}
-    for case in CASES.values():
+    for name, case in CASES.items():
         if "error" not in case["expected"]:
-            got = answer(case)
+            got = answered(name)
             for w in got.warnings:
                 if w.code == "shortened":
                     said.update((o.tier, w.message) for o in got.policies if w.message.startswith(f"{o.name} is "))

@@ -65,6 +65,25 @@ def test_what_is_no_document_is_refused_with_its_path(document: object, where: s
     assert where in caught.value.say()
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ('{"Statement": [],}', "The comma before it is one too many."),
+        ('{"Statement": [1,\n]}', "The comma before it is one too many."),
+        ('{"Statement": [], x}', ""),
+        ('{"Statement" }', ""),
+        ('{"Statement": [] // all\n}', "JSON has no comments: take them out."),
+        ('{ # all\n"Statement": []}', "JSON has no comments: take them out."),
+        ('{ /* all */ "Statement": []}', "JSON has no comments: take them out."),
+        ('{"Statement": [] "Id": "http://x"}', ""),
+    ],
+)
+def test_a_slip_that_people_make_is_told_from_others(text: str, hint: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        parse(text)
+    assert caught.value.next_step == hint
+
+
 def test_the_place_of_a_second_key_is_the_place_of_its_second_name() -> None:
     text = '{\n "Statement": [\n  {"Sid": "a:b{}", "Effect": "Allow",\n   "Sid": "c"}]}'
     with pytest.raises(PolicyError) as caught:
