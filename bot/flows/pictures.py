@@ -43,7 +43,8 @@ async def _hosted(world: World, name: str, drawing: Drawing) -> Picture | None:
         known = await _known(world, name, drawing)
         if known is not None:
             return known
-        png = await asyncio.to_thread(drawing.png)
+        async with world.drawing:  # one at a time: the threads are for what people wait for
+            png = await asyncio.to_thread(drawing.png)
         file = await world.slack.host("picture.png", png)
         await world.store.remember(_key(name), f"{drawing.digest()} {file}")
         return Picture(file=file, alt=drawing.alt())

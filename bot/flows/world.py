@@ -36,6 +36,7 @@ class World:
     homes: dict[UserId, tuple[datetime, int, str]] = field(default_factory=dict)  # who looks at which page of App Home
     ranks: dict[CaseId, tuple[int, int, str]] = field(default_factory=dict)  # see `overview`
     counts: dict[CaseId, tuple[Digest, Counts]] = field(default_factory=dict)  # see `post.card`
+    drawing: asyncio.Lock = field(default_factory=asyncio.Lock)  # see `pictures`
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # a card was drawn anew, so App Homes are behind
     wake: asyncio.Event = field(default_factory=asyncio.Event)  # something waits in the outbox
 
