@@ -208,7 +208,7 @@ class Removed:
             _write(
                 page, _MARGIN, _MARGIN + 10, f"{many(total, 'permission')} removed, by week", size=_FONT + 2, bold=True
             )
-            box = (left / WIDTH, bottom / height, 1 - (left + 56) / WIDTH, 1 - (top + bottom) / height)
+            box = (left / WIDTH, bottom / height, 1 - (left + 66) / WIDTH, 1 - (top + bottom) / height)
             axes = figure.add_axes(box)
             self._plot(axes, total)
             return _saved(figure)

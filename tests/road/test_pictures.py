@@ -78,8 +78,7 @@ class Gallery:
             await self.page.set_viewport_size({"width": width, "height": height})
             for scheme in SCHEMES:
                 await self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-                loaded = "[...document.images].every((i) => i.complete && i.naturalWidth > 0)"
-                await self.page.wait_for_function(loaded)
+                await self.page.evaluate("Promise.all([...document.images].map((image) => image.decode()))")
                 await self.page.locator(locator).last.screenshot(
                     path=PICTURES / f"{name}-{size}-{scheme}.png", animations="disabled"
                 )
@@ -156,6 +155,7 @@ class Gallery:
             worst={c.id: permits(PARTNER).worst for c in cases[::3]},
         )
         weeks = [(date(2025, 9, 1) + timedelta(weeks=n * 2), (12, 96, 0, 40, 288)[n % 5]) for n in range(11)]
+        weeks.insert(0, (date(2025, 8, 18), 62))
         removed = await self.hosted(messages.Removed.of([*weeks, (date(2026, 1, 26), 288)], NOW.date()))
         first = [c for c in cases if c.state in OPEN]
         view = messages.home(
