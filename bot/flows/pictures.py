@@ -13,6 +13,8 @@ from bot.model import Case, Trim
 
 log = structlog.get_logger()
 
+PATIENCE = 5.0  # seconds that a message waits for its picture to be drawn and brought to Slack
+
 
 async def of_review(world: World, case: Case, seen: Trim) -> Picture | None:
     window_days = world.settings.refine_window_days
@@ -43,8 +45,10 @@ async def _hosted(world: World, name: str, drawing: Drawing) -> Picture | None:
         known = await _known(world, name, drawing)
         if known is not None:
             return known
-        png = await asyncio.to_thread(drawing.png)
-        file = await world.slack.host("picture.png", png)
+        async with asyncio.timeout(PATIENCE):
+            async with world.drawing:  # one at a time: the threads are for what people wait for
+                png = await asyncio.to_thread(drawing.png)
+            file = await world.slack.host("picture.png", png)
         await world.store.remember(_key(name), f"{drawing.digest()} {file}")
         return Picture(file=file, alt=drawing.alt())
     except Exception as error:

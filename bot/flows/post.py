@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -31,7 +31,8 @@ log = structlog.get_logger()
 TRIES = 5  # of a message that cannot be drawn
 OUTCOMES = frozenset({"applied", "failed", "declined", "expired", "stale", "rolled_back"})  # of a proposal
 BROADCAST = frozenset({"failed", "rolled_back"})  # what the whole channel must see; all else stays in the thread
-AT_ONCE = 8  # cases whose cards and threads are drawn side by side
+THREADS = 8  # cases whose threads are written to side by side
+REDRAWS = 16  # cards that are redrawn side by side; each waits a second after the last time, for Slack
 _MEMBER = re.compile(r"[UW][A-Z0-9]{4,20}")
 AGAIN = timedelta(minutes=1)  # until a channel that does not take the bot's posts is tried again
 
@@ -39,19 +40,21 @@ AGAIN = timedelta(minutes=1)  # until a channel that does not take the bot's pos
 async def pump(world: World, *, stop: asyncio.Event) -> None:
     """Send what is due until `stop` is set, and end what is under way then.
 
-    What opens a thread goes one by one and in order, at the channel's pace: a first start may take minutes. What people
-    wait for, redraws and answers in threads, does not wait for that, nor case for case.
+    What opens a thread goes one by one and in order, at the channel's pace: a first start may take minutes. Answers in
+    threads keep the same pace, and do not wait for each other's cases. Redraws wait for neither: that a click is at
+    work is seen on the card at once, however much there is to post.
     """
     await asyncio.gather(
-        _lane(world, stop, first=True, at_once=1),
-        _lane(world, stop, first=False, at_once=AT_ONCE),
+        _lane(world, stop, at_once=1, first=True),
+        _lane(world, stop, at_once=THREADS, first=False, cards=False),
+        _lane(world, stop, at_once=REDRAWS, first=False, cards=True),
     )
 
 
-async def _lane(world: World, stop: asyncio.Event, *, first: bool, at_once: int) -> None:
+async def _lane(world: World, stop: asyncio.Event, *, at_once: int, **which: bool) -> None:
     under_way: dict[CaseId | None, asyncio.Task[None]] = {}
     try:
-        await _feed(world, stop, under_way, first=first, at_once=at_once)
+        await _feed(world, stop, under_way, at_once, which)
         if under_way:
             await asyncio.wait(under_way.values())
     finally:
@@ -60,7 +63,11 @@ async def _lane(world: World, stop: asyncio.Event, *, first: bool, at_once: int)
 
 
 async def _feed(
-    world: World, stop: asyncio.Event, under_way: dict[CaseId | None, asyncio.Task[None]], *, first: bool, at_once: int
+    world: World,
+    stop: asyncio.Event,
+    under_way: dict[CaseId | None, asyncio.Task[None]],
+    at_once: int,
+    which: Mapping[str, bool],
 ) -> None:
     while not stop.is_set():
         wake = world.wake
@@ -69,7 +76,7 @@ async def _feed(
         if free:
             try:
                 drawn = [case_id for case_id in under_way if case_id]
-                items = await world.store.due(world.clock(), free, first=first, but=drawn)
+                items = await world.store.due(world.clock(), free, but=drawn, **which)
             except RefineError as error:
                 log.warning("outbox waits", error=error.sentence)
             except Exception:
@@ -148,7 +155,9 @@ async def _deliver(world: World, item: OutboxItem) -> None:
     if item.kind == "card":
         payload = await card(world, case)
         if case.thread_ts:
-            await world.slack.update(channel, case.thread_ts, payload)
+            # Whoever clicked looks at the card, and sees within half a second that it works. Steps keep Slack's pace.
+            begun = case.state in rules.BUSY and not case.steps_done
+            await world.slack.update(channel, case.thread_ts, payload, at_once=begun)
             await _redraw_thread(world, case)
             await world.store.sent(item.id, channel, case.thread_ts)
             world.moved.set()
@@ -197,6 +206,9 @@ async def _deliver(world: World, item: OutboxItem) -> None:
     if item.name in BROADCAST:
         payload = {**payload, "reply_broadcast": True}
     await _post(world, item, channel, payload, case.thread_ts)
+    if (await world.store.case(case.id)).revision != case.revision:
+        # It moved while this was posted, and its card was redrawn without it: its buttons must not outlive the state.
+        await world.store.queue([Note(kind="card", name="card", key=f"card/{case.id}", case_id=case.id)])
 
 
 def _asker(case: Case, name: str) -> UserId | None:

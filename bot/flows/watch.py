@@ -76,22 +76,23 @@ def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 async def _open(world: World, arns: Sequence[str], by_role: dict[str, list[Finding]]) -> None:
     gate = asyncio.Semaphore(READS)
 
-    async def look(arn: str) -> tuple[str, Role | None, str]:
+    async def look(arn: str) -> tuple[str, Role | None, str, tuple[int, int, str]]:
+        role, why = None, ""
         async with gate:
             try:
-                return arn, await world.aws.role(arn), ""
+                role = await world.aws.role(arn)
             except NotFoundError:
-                return arn, None, ""  # deleted, and Access Analyzer has not noticed yet: its next list will tell
+                pass  # deleted, and Access Analyzer has not noticed yet: its next list will tell
             except RefineError as error:
-                return arn, None, error.say()
+                why = error.say()
+            # Aside, and one by one: a thousand of them are seconds in which no click would be taken.
+            return arn, role, why, await asyncio.to_thread(_rank, world, role, by_role[arn])
 
     burst = len(arns) > world.settings.refine_burst
     roles = await asyncio.gather(*(look(arn) for arn in arns))
-    ranked = sorted(
-        (r for r in roles if r[1] is not None or r[2]), key=lambda r: _rank(world, r[1], by_role[r[0]]), reverse=True
-    )
+    ranked = sorted((r for r in roles if r[1] is not None or r[2]), key=lambda r: r[3], reverse=True)
     opened: list[Case] = []
-    for arn, role, sentence in ranked:
+    for arn, role, sentence, _ in ranked:
         findings = by_role[arn]
         case, created = await world.store.open_case(
             role_arn=arn,

@@ -176,7 +176,14 @@ def entry(case: Case, now: datetime, worst: str = "") -> Mrk:
         else Mrk("")
     )
     can = mrk(" It {}.", worst) if worst else Mrk("")
-    return mrk("*{}* in {}\n{}{}{}", code(case.role_name), code(case.account), words.state_line(case, now), who, can)
+    state = words.state_line(case, now)
+    if case.state is _S.FAILED:  # on the card the reason follows
+        state = mrk(
+            "{} *Failed*, {}. Its card says why, and what is in force now.",
+            Mrk(words.mark(case.state)),
+            when(case.updated_at),
+        )
+    return mrk("*{}* in {}\n{}{}{}", code(case.role_name), code(case.account), state, who, can)
 
 
 def status(counts: Mapping[CaseState, int], paused: str, now: datetime) -> Payload:

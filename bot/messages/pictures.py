@@ -159,7 +159,8 @@ def _box(axes: Axes, left: float, top: float, width: float, height: float, kind:
     from matplotlib.patches import Rectangle
 
     _, fill, hatch, edge = kind
-    axes.add_patch(Rectangle((left, top), width, height, facecolor=fill, edgecolor=edge, hatch=hatch, linewidth=0.8))
+    # Not add_patch: the limits are set, and it would work them out anew from every box.
+    axes.add_artist(Rectangle((left, top), width, height, facecolor=fill, edgecolor=edge, hatch=hatch, linewidth=0.8))
 
 
 # -------------------- removed over time
@@ -207,7 +208,7 @@ class Removed:
             _write(
                 page, _MARGIN, _MARGIN + 10, f"{many(total, 'permission')} removed, by week", size=_FONT + 2, bold=True
             )
-            box = (left / WIDTH, bottom / height, 1 - (left + 56) / WIDTH, 1 - (top + bottom) / height)
+            box = (left / WIDTH, bottom / height, 1 - (left + 66) / WIDTH, 1 - (top + bottom) / height)
             axes = figure.add_axes(box)
             self._plot(axes, total)
             return _saved(figure)
@@ -290,5 +291,6 @@ def _saved(figure: Figure) -> bytes:
     out = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that the font has not
-        figure.savefig(out, format="png", metadata={"Software": None})  # its version is no part of the picture
+        # matplotlib's version is no part of the picture; a little larger is drawn a third faster.
+        figure.savefig(out, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3})
     return out.getvalue()

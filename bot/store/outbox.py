@@ -105,14 +105,23 @@ async def _insert(
     )
 
 
-def due(now: datetime, limit: int, *, first: bool | None = None, but: Collection[CaseId] = ()) -> sa.Select[Any]:
+def due(
+    now: datetime,
+    limit: int,
+    *,
+    first: bool | None = None,
+    cards: bool | None = None,
+    but: Collection[CaseId] = (),
+) -> sa.Select[Any]:
     """Select what may be sent now: the first note of each case that waits, the longest due first.
 
     `first` asks for what opens a thread (summaries, cards without a place yet), in the order of queueing and never past
-    one that has to be tried again; False, for all the rest; None, for both. `but` leaves out the cases that are being
-    drawn just now: what is handed out counts as drawn.
+    one that has to be tried again; False, for all the rest; None, for both. `cards` asks for cards only, or for all but
+    them. `but` leaves out the cases that are being drawn just now: what is handed out counts as drawn.
     """
     wanted = _due(now, limit)
+    if cards is not None:
+        wanted = wanted.where(outbox.c.kind == CARD if cards else outbox.c.kind != CARD)
     if but:
         wanted = wanted.where(outbox.c.case_id.is_(None) | outbox.c.case_id.not_in(but))
     if first is None:

@@ -693,15 +693,21 @@ class Store:
 
     @_whole
     async def due(
-        self, now: datetime, limit: int = 20, *, first: bool | None = None, but: Collection[CaseId] = ()
+        self,
+        now: datetime,
+        limit: int = 20,
+        *,
+        first: bool | None = None,
+        cards: bool | None = None,
+        but: Collection[CaseId] = (),
     ) -> tuple[outbox.Item, ...]:
         """Return what may be sent now: at most one note of each case, the longest due first.
 
-        `first`: only what opens a thread, in the order of queueing; or only all the rest. `but`: cases that are being
-        drawn just now. See `outbox.due`.
+        `first`: only what opens a thread, in the order of queueing; or only all the rest. `cards`: only cards, or only
+        all but them. `but`: cases that are being drawn just now. See `outbox.due`.
         """
         async with self._read() as connection:
-            waiting = (await connection.execute(outbox.due(now, limit, first=first, but=but))).all()
+            waiting = (await connection.execute(outbox.due(now, limit, first=first, cards=cards, but=but))).all()
         moved = [row.id for row in waiting if row.again]
         if moved:
             async with self._write() as connection:

@@ -278,6 +278,9 @@ def _slackblocks_cell(cell: Json) -> Any:
 def _adjust_blockkit(node: Json, key: str) -> Json:
     node = dict(node)
     kind = node.get("type")
+    if kind == "image" and isinstance(node.get("alt_text"), str):
+        # Slack documents 2,000 characters (docs.slack.dev, image block), as slackblocks has it; blockkit knows of 255.
+        node["alt_text"] = node["alt_text"][:255]
     if node.get("min_query_length") == 0:
         node.pop("min_query_length")  # Slack documents no minimum and takes 0: suggestions before a letter is typed.
     if kind == "image" and isinstance(node.get("alt_text"), str) and len(node["alt_text"]) <= 2000:

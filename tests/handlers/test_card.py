@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,9 +13,21 @@ import pytest
 
 from bot import rules
 from bot.flows import post
-from bot.model import Case, CaseState, UserId
+from bot.model import Case, CaseState, Change, ChangeId, StepState, UserId
 from bot.rules import Event
-from tests.handlers.house import HUB, RITA, SECURITY, House, built, findings_of, role_of
+from tests.handlers.house import (
+    ANN,
+    HUB,
+    RITA,
+    SECURITY,
+    House,
+    SmallAws,
+    built,
+    findings_of,
+    lived_in,
+    role_of,
+    workspace,
+)
 
 
 @pytest.fixture
@@ -107,3 +120,76 @@ async def test_other_policies_have_other_counts(house: House) -> None:
     await house.there.click(RITA, case.thread_ts, "case:review")
     await house.quiet()
     assert "*1 used* · *1 not used*" in json.dumps(house.card(case), ensure_ascii=False)
+
+
+# -------------------- at work
+
+
+async def test_a_click_is_seen_at_work_while_threads_wait_for_their_turn(tmp_path: Path) -> None:
+    """Slack takes one post a second: what there is to say in threads must not hold up what a card shows."""
+    async with built(tmp_path, "socket") as house:
+        cases = [await house.case_in(CaseState.NEW) for _ in range(10)]
+        await house.quiet()
+        house.there.fault("chat.postMessage", "slow", times=None, seconds=10)  # the channel is busy from now on
+        for case in cases:
+            await house.there.click(RITA, case.thread_ts, "case:review")
+        cards = [house.card(case) for case in cases]
+        await house.there.until(lambda: all("reviewed" in card["text"] for card in cards), timeout=9)
+        assert not any(house.there.thread(case.thread_ts) for case in cases), "the threads do wait"
+        one, card = cases[-1], cards[-1]
+        house.aws.held[one.role_arn] = asyncio.Event()
+        await house.there.click(RITA, one.thread_ts, "case:review")
+        await house.there.until(lambda: "⏳" in card["text"], timeout=5)
+        house.aws.held.pop(one.role_arn).set()
+        await house.cut()
+
+
+async def test_a_thread_message_whose_case_moved_while_it_was_posted_is_drawn_again(house: House) -> None:
+    """Drawn while the proposal waited, and in the thread once it was declined: its buttons must not be there."""
+    case = await house.case_in(CaseState.NEW)
+    house.there.fault("chat.postMessage", "slow", times=None, seconds=1.0)
+    await house.there.click(RITA, case.thread_ts, "case:propose")
+    await house.there.until(lambda: "Waiting for approval" in house.card(case)["text"])
+    await house.there.until(lambda: [m for m in house.there.thread(case.thread_ts) if "What Role" in json.dumps(m)])
+    await asyncio.sleep(0.3)  # the proposal is drawn, and on its way
+    await house.store.move(case.id, Event.DECLINE, by=UserId(ANN))
+    house.world.poke()
+    await house.quiet()
+    [sent] = [p for p in posts(house, "chat.postMessage") if "case:approve" in p]
+    assert "Remove 2" in sent
+    [said] = [m for m in house.there.thread(case.thread_ts) if "Remove 2" in m["text"]]
+    assert "case:approve" not in json.dumps(said)
+
+
+async def test_steps_are_drawn_from_the_journal_and_many_at_once_are_few_edits(tmp_path: Path) -> None:
+    async with workspace() as there, lived_in(tmp_path, there, SmallAws(), spacing=0.4) as house:
+        case = await house.case_in(CaseState.APPLYING)
+        assert case.proposal is not None
+        step = rules.plan(case.proposal, case.proposal.role)[0]
+        steps = tuple(replace(step, number=n) for n in range(1, 8))
+        change = Change(
+            id=ChangeId(f"{case.proposal.id}-apply"),
+            case_id=case.id,
+            proposal_id=case.proposal.id,
+            kind="apply",
+            role_arn=case.role_arn,
+            steps=steps,
+            by=UserId(ANN),
+            at=house.world.clock(),
+            before=case.proposal.role,
+            expected=rules.expected(case.proposal.role, steps[:1]),
+        )
+        await house.store.begin(change)
+        house.world.poke()
+        card = house.card(case)
+        await there.until(lambda: "Step 1 of 7" in card["text"])
+        before = len(posts(house, "chat.update"))
+        for each in steps[:5]:
+            await house.store.mark(change.id, each.number, StepState.DONE)
+            house.world.poke()
+        await there.until(lambda: "Step 6 of 7" in card["text"])
+        assert len(posts(house, "chat.update")) - before < 5, "not one edit for each step"
+        for each in steps[5:]:
+            await house.store.mark(change.id, each.number, StepState.DONE)
+        house.world.poke()
+        await there.until(lambda: "7 steps done; reading back" in card["text"])

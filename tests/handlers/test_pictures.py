@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bot.flows import pictures as pictures_flow
 from bot.flows.ports import Note
 from bot.messages.pictures import Services
 from bot.model import CaseState
@@ -95,6 +97,14 @@ async def test_the_words_come_where_it_cannot_be_drawn(house: House, monkeypatch
         raise MemoryError("no room to draw in")
 
     monkeypatch.setattr(Services, "png", broken)
+    assert not pictures(await review(house))
+
+
+async def test_the_words_do_not_wait_for_a_picture_that_takes_long(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures_flow, "PATIENCE", 0.2)
+    monkeypatch.setattr(Services, "png", lambda _: time.sleep(1.0) or b"")
     assert not pictures(await review(house))
 
 

@@ -159,6 +159,15 @@ async def test_one_message_is_edited_once_a_second_and_others_do_not_wait_for_it
         assert len(there.asked("chat.update")) == 3
 
 
+async def test_a_redraw_that_somebody_waits_for_does_not_keep_the_pace_and_the_next_one_does() -> None:
+    async with scripted(spacing=1.0) as (_, slack, time):
+        await slack.update("C1", "1.0", PAYLOAD)
+        await slack.update("C1", "1.0", PAYLOAD, at_once=True)
+        assert time.slept == []
+        await slack.update("C1", "1.0", PAYLOAD)
+        assert time.slept == [1.0]
+
+
 async def test_a_clock_set_back_does_not_hold_up_the_channel() -> None:
     async with scripted() as (_, slack, time):
         await slack.update("C1", "1.0", PAYLOAD)

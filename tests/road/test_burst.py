@@ -16,6 +16,8 @@ import pytest
 from bot.flows import watch
 from bot.model import CaseState, Finding
 from sandbox.slack import LocalSlack
+from sandbox.stage import stage
+from tests.benchmarks import slack as benchmark
 from tests.handlers.house import ANN, HUB, House, Read, SmallAws, document, findings_of, lived_in, role_of, workspace
 
 pytestmark = pytest.mark.burst
@@ -170,6 +172,24 @@ async def test_a_click_does_not_wait_for_the_cards_that_are_still_to_come(there:
         await there.click(ANN, card["ts"], "case:review")
         await there.until(lambda: "⏳" in card["text"], timeout=2)
         held.set()
-        await there.until(lambda: there.workspace.replies("C0SECURITY", card["ts"]), timeout=4)
+        await there.until(lambda: there.workspace.replies("C0SECURITY", card["ts"]), timeout=12)
         assert len(top(there)) < 200, "the burst was still going on"
         await house.cut()
+
+
+async def test_a_first_start_on_the_real_gateway_is_one_summary_and_the_worst(tmp_path: Path) -> None:
+    """`refine run` against the local AWS: findings in both its Regions, each role read, one summary, ten cards."""
+    async with stage(tmp_path, start=False, REFINE_BURST_CARDS="10", REFINE_POLL_SECONDS="2") as running:
+        for number in range(40):
+            running.aws.add_role(f"Role{number:03}", benchmark.role(number))
+        await running.bot.start()
+        await running.slack.until(lambda: len(top(running.slack)) == 11, timeout=60)
+        looks = len(running.aws.calls(operation="ListFindingsV2"))
+        await running.slack.until(lambda: len(running.aws.calls(operation="ListFindingsV2")) > 2 * looks, timeout=30)
+        messages = top(running.slack)
+        assert len(messages) == 11, "the next looks bring nothing new"
+        assert key(messages[0]).startswith("burst/")
+        opened = int(messages[0]["text"].split()[0])
+        assert opened > 40, "those of the world are there too"
+        assert f"The other {opened - 10}" in messages[0]["text"]
+        assert any("is an administrator" in str(m["blocks"]) for m in messages[1:]), "the worst are shown"

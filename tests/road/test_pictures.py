@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import date, timedelta
 from typing import Any, Literal
 
 import pytest
@@ -61,6 +62,12 @@ class Gallery:
         answer = await self.web.chat_postMessage(channel=CHANNEL, thread_ts=thread_ts, **payload)
         return str(answer["ts"])
 
+    async def hosted(self, drawing: messages.Drawing | None) -> messages.Picture:
+        """Draw it for real, and give it to Slack as the bot does."""
+        assert drawing is not None
+        answer = await self.web.files_upload_v2(filename="picture.png", content=drawing.png())
+        return messages.Picture(file=answer["files"][0]["id"], alt=drawing.alt())
+
     async def go(self, place: str = CHANNEL, thread: str = "", user: str = ANN) -> None:
         await self.page.evaluate(f"location.hash = 'as={user}&in={place}&thread={thread}'")
 
@@ -71,6 +78,7 @@ class Gallery:
             await self.page.set_viewport_size({"width": width, "height": height})
             for scheme in SCHEMES:
                 await self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+                await self.page.evaluate("Promise.all([...document.images].map((image) => image.decode()))")
                 await self.page.locator(locator).last.screenshot(
                     path=PICTURES / f"{name}-{size}-{scheme}.png", animations="disabled"
                 )
@@ -95,7 +103,8 @@ class Gallery:
             messages.card(case, NOW, permits(PARTNER), counts=messages.Counts.of(trim.actions), team=TEAM)
         )
         await self.go(thread=root)
-        await self.post(messages.review(case, trim, NOW, window_days=90), root)
+        shown = await self.hosted(messages.review_picture(case, trim, NOW, window_days=90))
+        await self.post(messages.review(case, trim, NOW, window_days=90, picture=shown), root)
         await self.shown(REPLY, "What PartnerExport used")
         await self.picture("review", REPLY)
         for pick in ("s3", "*|used"):
@@ -145,6 +154,9 @@ class Gallery:
             lately=Tally(opened=12, closed=4, trimmed=3, removed=288),
             worst={c.id: permits(PARTNER).worst for c in cases[::3]},
         )
+        weeks = [(date(2025, 9, 1) + timedelta(weeks=n * 2), (12, 96, 0, 40, 288)[n % 5]) for n in range(11)]
+        weeks.insert(0, (date(2025, 8, 18), 62))
+        removed = await self.hosted(messages.Removed.of([*weeks, (date(2026, 1, 26), 288)], NOW.date()))
         first = [c for c in cases if c.state in OPEN]
         view = messages.home(
             first[:PAGE],
@@ -155,13 +167,14 @@ class Gallery:
             counts=counts,
             state="",
             glance=glance,
+            picture=removed,
         )
         await self.web.views_publish(user_id=ANN, view=view)
         await self.go("home")
         await self.shown(HOME, cases[0].role_name)
         await self.picture("home", HOME)
         await self.go()
-        await self.post(messages.weekly_digest(counts, NOW, glance))
+        await self.post(messages.weekly_digest(counts, NOW, glance, removed))
         await self.shown(MESSAGE, "week")
         await self.picture("digest", MESSAGE)
         await self.post(messages.burst_summary(300, {S.NEW: 300}, [c for c in cases if c.state is S.NEW], cards=10))

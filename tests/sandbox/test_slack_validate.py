@@ -318,6 +318,13 @@ def test_what_slack_takes_is_taken(name: str) -> None:
     assert payload == before
 
 
+@pytest.mark.parametrize(("length", "taken"), [(1, True), (2000, True), (2001, False)])
+def test_a_picture_of_slacks_own_has_words_of_any_length_that_slack_takes(length: int, taken: bool) -> None:
+    picture = {"type": "image", "slack_file": {"id": "F0123456789"}, "alt_text": "x" * length}
+    assert (problems({"text": "x", "blocks": [picture]}, "message") == []) is taken
+    assert (problems(home(picture), "home") == []) is taken
+
+
 def test_blocks_in_an_attachment_are_checked_too() -> None:
     good = {"text": "x", "attachments": [{"color": "#d00000", "fallback": "x", "blocks": [section(), table()]}]}
     assert problems(good, "message") == []

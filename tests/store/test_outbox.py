@@ -242,3 +242,21 @@ async def test_what_is_due_longest_comes_first_up_to_the_limit(tmp_path: Path, l
         wanted = ["burst", *(f"card/{c}" for c in fresh), f"card/{old}"]
         assert [i.key for i in await store.due(clock(), limit)] == wanted[:limit]
         assert [i.key for i in await store.due(AT, limit)] == wanted[:4][:limit]
+
+
+async def test_cards_and_what_threads_say_can_be_asked_for_apart(tmp_path: Path) -> None:
+    """A redraw goes before what its own case has to say, whoever asks for which."""
+    clock = Clock()
+    async with opened(tmp_path, clock) as store:
+        one, two = await with_card(store, clock), await with_card(store, clock, OTHER + "2")
+        await store.queue([Note(key="said", case_id=one)])
+        await store.queue(
+            [Note(kind="card", name="card", key=f"card/{two}", case_id=two), Note(key="later", case_id=two)]
+        )
+
+        async def due(*, cards: bool) -> list[str]:
+            return [i.key for i in await store.due(clock(), first=False, cards=cards)]
+
+        assert await due(cards=True) == [f"card/{two}"]
+        assert await due(cards=False) == ["said"]
+        assert sorted(await keys(store, clock)) == sorted([f"card/{two}", "said"])

@@ -113,9 +113,12 @@ class Slack:
             answer = await self._pictured(payload.get("blocks"), send)
         return str(answer["ts"])
 
-    async def update(self, channel: str, ts: str, payload: Payload) -> None:
-        """Redraw a message. Without `parse`, Slack would go back to linking names in it."""
-        async with self._pace.turn(f"{channel}/{ts}"):
+    async def update(self, channel: str, ts: str, payload: Payload, *, at_once: bool = False) -> None:
+        """Redraw a message; `at_once` where somebody waits for it: the next redraw keeps the pace then.
+
+        Without `parse`, Slack would go back to linking names in it.
+        """
+        async with self._pace.turn(f"{channel}/{ts}", wait=not at_once):
             await self.ask(
                 "redrawing a message",
                 self.client.chat_update(

@@ -88,16 +88,17 @@ class Pace:
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
 
     @asynccontextmanager
-    async def turn(self, key: str) -> AsyncIterator[None]:
+    async def turn(self, key: str, *, wait: bool = True) -> AsyncIterator[None]:
+        """Take a turn at the key, after those who asked before; without `wait`, as soon as they are through."""
         slot = self._slots.setdefault(key, _Slot())
         self._slots.move_to_end(key)
         self._forget()
         async with slot.lock:
-            if slot.free is not None:
+            if slot.free is not None and wait:
                 # Never more than one spacing, should the wall clock be set back.
-                wait = min(slot.free - self._clock(), self._spacing).total_seconds()
-                if wait > 0:
-                    await self._sleep(wait)
+                left = min(slot.free - self._clock(), self._spacing).total_seconds()
+                if left > 0:
+                    await self._sleep(left)
             try:
                 yield
             finally:
