@@ -217,9 +217,27 @@ def can_roll_back(case: Case) -> bool:
     return case.steps_done > 0 if change.kind == "apply" else case.steps_done < len(change.steps)
 
 
+# The event that a press leads to; of the yeses, the last one needed is APPROVED. The others happen without a person.
+LEADS: Final[Mapping[Button, Event]] = {
+    Button.REVIEW: Event.REVIEW,
+    Button.PROPOSE: Event.PROPOSE,
+    Button.REPLAN: Event.PROPOSE,
+    Button.RETRY: Event.PROPOSE,
+    Button.ADJUST: Event.PROPOSE,
+    Button.APPROVE: Event.APPROVE,
+    Button.DECLINE: Event.DECLINE,
+    Button.ROLL_BACK: Event.ROLL_BACK,
+    Button.GIVE_BACK: Event.ROLL_BACK,
+    Button.ACCEPT: Event.ACCEPT,
+    Button.SNOOZE: Event.SNOOZE,
+    Button.REOPEN: Event.REOPEN,
+}
+
+
 # -------------------- people
 
-_PROPOSE: Final = frozenset(
+# For every full member of the workspace; all other buttons are for approvers.
+FOR_MEMBERS: Final = frozenset(
     {Button.REVIEW, Button.PROPOSE, Button.REPLAN, Button.RETRY, Button.EXPLAIN, Button.ADJUST, Button.NARROW}
 )
 
@@ -257,7 +275,7 @@ def may(person: Person, button: Button, case: Case, team: Team) -> None:
         NotAllowedError: with one sentence that says what keeps them from it.
     """
     may_look(person, team)
-    if button in _PROPOSE:
+    if button in FOR_MEMBERS:
         return
     if person.id not in team.approvers:
         if not team.approvers:

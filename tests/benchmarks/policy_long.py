@@ -5,26 +5,24 @@ python -m tests.benchmarks.policy_long corpus|properties|judge|fuzz|mutants
 
 from __future__ import annotations
 
-import ast
 import copy
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from bot.errors import RefineError, TooBigError
 from bot.model import Evidence, Mode, PolicyKind, RolePolicy, TrimSettings
 from bot.policy import load_catalogue, parse, trim
 from bot.policy.report import read_report
+from tests.benchmarks.mutants import campaign
 from tests.policy.corpus import NOW, as_role, documents, evidence, granted, problems, settings
 from tests.policy.judge import listed, statements
 
@@ -274,134 +272,18 @@ TESTS = (
 
 def mutants(count: int = 0) -> bool:
     """Break the engine in one place at a time: do the tests notice? Prints who survives; a person judges them."""
-    count = count or int(os.environ.get("REFINE_MUTANTS", "240"))
-    with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder)
-        ignore = shutil.ignore_patterns("__pycache__", "benchmarks")
-        shutil.copytree(ROOT / "bot", base / "bot", ignore=ignore)
-        (base / "tests").mkdir()
-        shutil.copy(ROOT / "tests" / "__init__.py", base / "tests")
-        shutil.copytree(ROOT / "tests" / "policy", base / "tests" / "policy", ignore=ignore)
-        every = [(m, n, what) for m in MUTATED for n, what in enumerate(_mutations(base, m))]
-        chosen = random.Random(os.environ.get("REFINE_SEED", "1")).sample(every, min(count, len(every)))
-        if _fate(base, "patterns", -1) != "survives":
-            say("mutants: the tests fail without a mutation")
-            return False
-        say(f"mutants: {len(chosen)} of {len(every)}")
-        dead: Counter[str] = Counter()
-        with ThreadPoolExecutor(int(os.environ.get("REFINE_WORKERS", "2"))) as pool:
-            for (module, _, what), fate in zip(
-                chosen, pool.map(lambda e: _fate(base, e[0], e[1]), chosen), strict=True
-            ):
-                dead[fate] += 1
-                if fate == "survives":
-                    say(f"  survives: bot/policy/{module}.py {what}")
-    say(f"mutants: {dict(dead)}")
+    fates = campaign(
+        [f"bot/policy/{m}.py" for m in MUTATED],
+        TESTS,
+        ["tests/policy"],
+        count=count or int(os.environ.get("REFINE_MUTANTS", "240")),
+        say=say,
+    )
+    if fates is None:
+        say("mutants: the tests fail without a mutation")
+        return False
+    say(f"mutants: {fates}")
     return True
-
-
-class _Mutator(ast.NodeTransformer):
-    """Changes the place of the given number, or only lists places."""
-
-    SWAP: ClassVar[dict[type, Callable[[], ast.AST]]] = {
-        ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
-        ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And,
-        ast.Add: ast.Sub, ast.Sub: ast.Add, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
-    }  # fmt: skip
-
-    def __init__(self, number: int = -1) -> None:
-        self.number = number
-        self.places: list[str] = []
-
-    def _here(self, node: ast.AST, what: str) -> bool:
-        self.places.append(f"line {getattr(node, 'lineno', 0)}: {what}")
-        return len(self.places) - 1 == self.number
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        if node.value is not None:
-            node.value = self.visit(node.value)
-        return node
-
-    def visit_arguments(self, node: ast.arguments) -> ast.AST:
-        return node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.body = [self.visit(each) for each in node.body]
-        return node
-
-    def visit_Compare(self, node: ast.Compare) -> ast.AST:
-        self.generic_visit(node)
-        for i, op in enumerate(node.ops):
-            if type(op) in self.SWAP and self._here(node, f"{ast.unparse(node)} → {self.SWAP[type(op)].__name__}"):
-                node.ops[i] = self.SWAP[type(op)]()  # type: ignore[call-overload]
-        return node
-
-    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
-        self.generic_visit(node)
-        if self._here(node, f"{ast.unparse(node)[:80]} → {self.SWAP[type(node.op)].__name__}"):
-            node.op = self.SWAP[type(node.op)]()  # type: ignore[assignment]
-        return node
-
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
-        self.generic_visit(node)
-        if type(node.op) in self.SWAP and self._here(
-            node, f"{ast.unparse(node)[:80]} → {self.SWAP[type(node.op)].__name__}"
-        ):
-            node.op = self.SWAP[type(node.op)]()  # type: ignore[assignment]
-        return node
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
-        self.generic_visit(node)
-        if isinstance(node.op, ast.Not) and self._here(node, f"{ast.unparse(node)[:80]} → without not"):
-            return node.operand
-        return node
-
-    def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        if isinstance(node.value, bool):
-            if self._here(node, f"{node.value} → {not node.value}"):
-                return ast.copy_location(ast.Constant(not node.value), node)
-        elif isinstance(node.value, int) and self._here(node, f"{node.value} → {node.value + 1}"):
-            return ast.copy_location(ast.Constant(node.value + 1), node)
-        return node
-
-    def visit_If(self, node: ast.If) -> ast.AST:
-        self.generic_visit(node)
-        if self._here(node, f"if {ast.unparse(node.test)[:80]} → if True"):
-            node.test = ast.Constant(True)
-        if self._here(node, f"if {ast.unparse(node.test)[:80]} → if False"):
-            node.test = ast.Constant(False)
-        return node
-
-    def visit_Return(self, node: ast.Return) -> ast.AST:
-        self.generic_visit(node)
-        if node.value is not None and self._here(node, f"{ast.unparse(node)[:80]} → None"):
-            node.value = ast.Constant(None)
-        return node
-
-
-def _mutations(base: Path, module: str) -> list[str]:
-    mutator = _Mutator()
-    mutator.visit(ast.parse((base / "bot" / "policy" / f"{module}.py").read_text(encoding="utf-8")))
-    return mutator.places
-
-
-def _fate(base: Path, module: str, number: int) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder) / "tree"
-        shutil.copytree(base, home)
-        file = home / "bot" / "policy" / f"{module}.py"
-        tree = _Mutator(number).visit(ast.parse(file.read_text(encoding="utf-8")))
-        file.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
-        command = [
-            sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(home),
-            *TESTS,
-        ]  # fmt: skip
-        env = {**os.environ, "PYTHONPATH": str(home), "REFINE_EXAMPLES": "20"}
-        try:
-            done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=240, check=False)
-        except subprocess.TimeoutExpired:
-            return "hangs"
-        return "killed" if done.returncode else "survives"
 
 
 PARTS: dict[str, Callable[[], bool]] = {
