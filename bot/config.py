@@ -71,7 +71,11 @@ class Settings(BaseSettings):
     )
     refine_watch_hours: int = Field(72, ge=1, le=720, description="How long an applied change stays under watch.")
     refine_changes_per_hour: int = Field(20, ge=1, le=1000, description="No more changes than this start in an hour.")
-    refine_protected_roles: Words = Field((), description="Name patterns of roles that are never touched: `prod-*`.")
+    refine_protected_roles: Words = Field(
+        (),
+        description="Patterns of roles that are never touched: of names (`prod-*`) or, with a slash, of paths "
+        "(`/prod/*`).",
+    )
     refine_protected_tag: str = Field("refine:protected", description="A role with this tag is never touched.")
 
     refine_regions: Words = Field((), description="Regions to look for analyzers in; default: the session's own.")
