@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -242,6 +242,8 @@ def test_a_plan_reaches_what_it_promises_and_its_inverse_brings_everything_back(
     account = Account(p.role)
     steps = rules.plan(p, p.role)
     done = [(step, account.do(step)) for step in steps[: min(stop, len(steps))]]
+    for numbered in (steps, rules.undo(done, p.role)):
+        assert [s.number for s in numbered] == list(range(1, len(numbered) + 1))
     if len(done) == len(steps):
         assert permissions_digest(account.role().policies) == rules.expected(p.role, steps)
     for step in rules.undo(done, p.role):
@@ -383,6 +385,7 @@ def test_approvals_count_once_a_person_and_only_for_this_very_text() -> None:
     assert not rules.enough(asked, [yes(p), yes(p, CAT)], two)
     assert rules.enough(asked, [yes(p), yes(p, BEN)], two)
     assert not rules.enough(asked, [], replace(TEAM, needed=0))
+    assert not rules.enough(case(), [yes(p)], TEAM), "there is nothing to say yes to"
 
 
 # -------------------- the permit
@@ -452,6 +455,12 @@ def test_a_role_made_anew_gets_no_permit_though_its_policies_are_the_same() -> N
     back = replace(change, id=ChangeId("x2"), kind="rollback", steps=rules.undo([(change.steps[0], "v2")], GOOD.role))
     with pytest.raises(StaleError, match="made anew"):
         rules.permit_back(back, change, {1: "v2"}, {1}, other, begun=True)
+
+
+def test_a_permit_cannot_be_widened() -> None:
+    permit = rules.permit_apply(applied(GOOD), GOOD, [yes(GOOD)], GOOD.role, TEAM, Guard(), begun=False)
+    with pytest.raises(FrozenInstanceError):
+        permit.steps = frozenset()  # type: ignore[misc]
 
 
 def test_a_rollback_gets_a_permit_for_the_inverses_and_nothing_else() -> None:

@@ -43,6 +43,10 @@ class Mutator(ast.NodeTransformer):
     def visit_arguments(self, node: ast.arguments) -> ast.AST:
         return node
 
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.body = [self.visit(each) for each in node.body]  # not the decorators: slots or not is no behaviour
+        return node
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.body = [self.visit(each) for each in node.body]
         return node
