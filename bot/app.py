@@ -24,7 +24,7 @@ from slack_bolt.async_app import AsyncApp
 from bot.aws import Aws, AwsSettings
 from bot.config import Settings
 from bot.durable import Engine
-from bot.errors import RefineError
+from bot.errors import ConfigError, RefineError
 from bot.flows import Desk, World, drive, homes, post, propose, watch
 from bot.messages.slack import Slack, web_client
 from bot.model import CaseId
@@ -114,6 +114,12 @@ async def assemble(settings: Settings) -> AsyncIterator[Bot]:
                 new_id=new_id,
             )
         )
+        if not await store.key_fits():
+            raise ConfigError(
+                "The audit log in the database was written with another audit key.",
+                "Set REFINE_AUDIT_KEY to the key of old, or bring back audit.key in REFINE_DATA_DIR; all replicas need "
+                "the same.",
+            )
         several = replicas(settings.database_url(), store, monotonic=monotonic, new_id=new_id)
         aws = await stack.enter_async_context(Aws(aws_settings(settings)))
         client = await stack.enter_async_context(

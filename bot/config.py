@@ -40,11 +40,22 @@ class StoreSettings(BaseSettings):
     )
 
     def audit_key(self) -> bytes:
-        """Return the audit key, made on first use with mode 0600 where none is set: it must not be in the database."""
+        """Return the audit key, made on first use with mode 0600 where none is set: it must not be in the database.
+
+        Raises:
+            ConfigError: the file is empty, or gone while the database that was written with it is there.
+        """
         if self.refine_audit_key is not None:
             return self.refine_audit_key.get_secret_value().encode()
         self.refine_data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self.refine_data_dir / "audit.key"
+        # In this order: another process that starts just now makes the key before the database.
+        if (self.refine_data_dir / "bot.db").exists() and not path.exists():
+            raise ConfigError(
+                f"The audit key file {path.name} is gone from REFINE_DATA_DIR, and the database there was written with "
+                "it: with a new key its audit log would look forged.",
+                "Restore the file from your backup, or set REFINE_AUDIT_KEY to what was in it.",
+            )
         with (
             suppress(FileExistsError),
             os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
@@ -110,7 +121,11 @@ class Settings(StoreSettings):
     )
     refine_watch_hours: int = Field(72, ge=1, le=720, description="How long an applied change stays under watch.")
     refine_changes_per_hour: int = Field(20, ge=1, le=1000, description="No more changes than this start in an hour.")
-    refine_protected_roles: Words = Field((), description="Name patterns of roles that are never touched: `prod-*`.")
+    refine_protected_roles: Words = Field(
+        (),
+        description="Patterns of roles that are never touched: of names (`prod-*`) or, with a slash, of paths "
+        "(`/prod/*`).",
+    )
     refine_protected_tag: str = Field("refine:protected", description="A role with this tag is never touched.")
 
     refine_regions: Words = Field((), description="Regions to look for analyzers in; default: the session's own.")

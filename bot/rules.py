@@ -217,9 +217,27 @@ def can_roll_back(case: Case) -> bool:
     return case.steps_done > 0 if change.kind == "apply" else case.steps_done < len(change.steps)
 
 
+# The event that a press leads to; of the yeses, the last one needed is APPROVED. The others happen without a person.
+LEADS: Final[Mapping[Button, Event]] = {
+    Button.REVIEW: Event.REVIEW,
+    Button.PROPOSE: Event.PROPOSE,
+    Button.REPLAN: Event.PROPOSE,
+    Button.RETRY: Event.PROPOSE,
+    Button.ADJUST: Event.PROPOSE,
+    Button.APPROVE: Event.APPROVE,
+    Button.DECLINE: Event.DECLINE,
+    Button.ROLL_BACK: Event.ROLL_BACK,
+    Button.GIVE_BACK: Event.ROLL_BACK,
+    Button.ACCEPT: Event.ACCEPT,
+    Button.SNOOZE: Event.SNOOZE,
+    Button.REOPEN: Event.REOPEN,
+}
+
+
 # -------------------- people
 
-_PROPOSE: Final = frozenset(
+# For every full member of the workspace; all other buttons are for approvers.
+FOR_MEMBERS: Final = frozenset(
     {Button.REVIEW, Button.PROPOSE, Button.REPLAN, Button.RETRY, Button.EXPLAIN, Button.ADJUST, Button.NARROW}
 )
 
@@ -257,7 +275,7 @@ def may(person: Person, button: Button, case: Case, team: Team) -> None:
         NotAllowedError: with one sentence that says what keeps them from it.
     """
     may_look(person, team)
-    if button in _PROPOSE:
+    if button in FOR_MEMBERS:
         return
     if person.id not in team.approvers:
         if not team.approvers:
@@ -312,7 +330,7 @@ class Guard:
 
     own_roles: tuple[str, ...] = ()  # ARNs of the roles the bot itself runs as; a session does not tell their paths
     member_role: str = ""  # name of the role that it assumes, in every account
-    patterns: tuple[str, ...] = ()  # shell-like patterns over role names
+    patterns: tuple[str, ...] = ()  # shell-like patterns over role names, or with a slash over path and name
     tag: str = "refine:protected"
 
 
@@ -330,7 +348,8 @@ def off_limits(role: Role, guard: Guard) -> str:
         if key == guard.tag and value.lower() not in {"false", "no", "0"}:
             return f"its tag {key} protects it"
     for pattern in guard.patterns:
-        if re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), role.name):
+        whole = f"{role.path}{role.name}" if "/" in pattern else role.name
+        if re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), whole):
             return f"the pattern {pattern} of REFINE_PROTECTED_ROLES protects it"
     if role.stack:
         return f"the CloudFormation stack {role.stack} owns it, and its next update would undo the change"
@@ -417,23 +436,27 @@ def _step(kind: StepKind, name: str, *, arn: str = "", text: str = "", before: s
     return Step(number=0, kind=kind, policy_name=name, policy_arn=arn, text=text, before=before, version=version)
 
 
-def undo(steps: Iterable[tuple[Step, str]], before: Role) -> tuple[Step, ...]:
-    """Return the writes that take the done steps back; `steps` pairs each with the version id that it made."""
+def anew(steps: Iterable[Step]) -> frozenset[str]:
+    """Return the policies whose old document a rollback's steps make anew."""
+    return frozenset(s.policy_arn for s in steps if s.kind is StepKind.CREATE_VERSION)
+
+
+def undo(steps: Iterable[tuple[Step, str]], before: Role, gone: Collection[str] = frozenset()) -> tuple[Step, ...]:
+    """Return the writes that take the done steps back; `steps` pairs each with the version id that it made.
+
+    `gone` are ARNs of policies whose old version somebody deleted: its document, from the journal, is made a new one.
+    """
     old = {p.arn: p for p in before.policies if p.arn}
     back: list[Step] = []
     last: list[Step] = []
     for step, made in reversed(list(steps)):
         match step.kind:
             case StepKind.CREATE_VERSION:
-                back.append(
-                    replace(
-                        step,
-                        kind=StepKind.SET_DEFAULT_VERSION,
-                        text=step.before,
-                        before=step.text,
-                        version=old[step.policy_arn].default_version,
-                    )
-                )
+                again = replace(step, text=step.before, before=step.text)
+                if step.policy_arn not in gone:
+                    version = old[step.policy_arn].default_version
+                    again = replace(again, kind=StepKind.SET_DEFAULT_VERSION, version=version)
+                back.append(again)
                 if made:
                     last.append(replace(step, kind=StepKind.DELETE_VERSION, version=made, before=step.text, text=""))
             case StepKind.PUT_INLINE if step.before:
@@ -456,6 +479,16 @@ def undo(steps: Iterable[tuple[Step, str]], before: Role) -> tuple[Step, ...]:
 
 def expected(before: Role, steps: Iterable[Step]) -> Digest:
     """Digest of the role's permissions once the steps are done."""
+    return permissions_digest(
+        tuple(
+            RolePolicy(name=_name(k), kind=kind, text=t, arn="" if k.startswith("inline/") else k)
+            for k, (kind, t) in _texts(before, steps).items()
+        )
+    )
+
+
+def _texts(before: Role, steps: Iterable[Step]) -> dict[str, tuple[PolicyKind, str]]:
+    """Return kind and document of each policy of the role once the steps are done, by its key."""
     texts = {p.key: (p.kind, p.text) for p in before.policies}
     for step in steps:
         key = step.policy_arn or f"inline/{step.policy_name}"
@@ -471,11 +504,30 @@ def expected(before: Role, steps: Iterable[Step]) -> Digest:
                 texts.pop(key, None)
             case _:
                 pass
-    return permissions_digest(
-        tuple(
-            RolePolicy(name=k.rsplit("/", 1)[-1], kind=kind, text=t, arn="" if k.startswith("inline/") else k)
-            for k, (kind, t) in texts.items()
-        )
+    return texts
+
+
+def _name(key: str) -> str:
+    return key.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A policy that is not what a change left behind; None where it was, or is, not the role's."""
+
+    name: str
+    left: str | None
+    live: str | None
+
+
+def difference(change: Change, role: Role) -> tuple[Difference, ...]:
+    """Return what somebody did to the role's policies after the change was done."""
+    left = {key: text for key, (_, text) in _texts(change.before, change.steps).items()}
+    live = {p.key: p.text for p in role.policies}
+    return tuple(
+        Difference(name=_name(key), left=left.get(key), live=live.get(key))
+        for key in sorted(left.keys() | live.keys())
+        if left.get(key) != live.get(key)
     )
 
 
@@ -593,7 +645,7 @@ def permit_back(
         NotAllowedError: the steps are not the inverses of the journalled ones.
     """
     steps = [(s, made.get(s.number, "")) for s in undone.steps if s.number in done]
-    if change.role_arn != role.arn or change.steps != undo(steps, undone.before):
+    if change.role_arn != role.arn or change.steps != undo(steps, undone.before, anew(change.steps)):
         raise NotAllowedError("These are not the inverses of what was applied.", "Report it: this is a bug.")
     if role.role_id != undone.before.role_id:
         raise StaleError("The role was deleted and made anew since the change.", "Restore its policies by hand.")
@@ -602,6 +654,6 @@ def permit_back(
         raise StaleError(
             "The role's policies changed since Refine applied this, so nothing was written: rolling back would "
             "overwrite that change.",
-            "Compare the documents in the thread and restore by hand, or make a new proposal.",
+            "Restore by hand what is still needed, or make a new proposal.",
         )
     return Permit(change_id=change.id, role_arn=role.arn, steps=frozenset(change.steps), seal=_SEAL)

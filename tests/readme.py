@@ -1,4 +1,7 @@
-"""The parts of the README that the code knows better: settings, commands, permissions. `make readme` writes them."""
+"""The parts of the documents that the code knows better: settings, states, commands, permissions.
+
+`make readme` writes them.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,17 @@ from pathlib import Path
 import click
 from pydantic import SecretStr
 
+from bot import rules
 from bot.__main__ import refine
 from bot.aws.permissions import PERMISSIONS
 from bot.config import Settings
+from bot.model import CaseState
+from bot.rules import Event
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+STATES = ROOT / "deploy" / "states.md"
+MANY = 5  # an event that more states take would be a knot of arrows: it leaves one box that lists them
 
 
 def settings() -> str:
@@ -49,7 +58,55 @@ def permissions() -> str:
     return "\n".join(rows)
 
 
-PARTS = {"settings": settings, "commands": commands, "permissions": permissions}
+def states() -> str:
+    """Draw the table of states, for GitHub to render.
+
+    Source: https://mermaid.js.org/syntax/stateDiagram.html
+    """
+    arrows: dict[tuple[str, str], list[str]] = {}
+    boxes: dict[frozenset[CaseState], str] = {}
+    for event in Event:
+        for target in CaseState:
+            sources = frozenset(s for (s, e), t in rules.TRANSITIONS.items() if e is event and t is target)
+            if len(sources) > MANY:
+                names = [boxes.setdefault(sources, f"from_{event}")]
+            else:
+                names = [str(s) for s in CaseState if s in sources]
+            for name in names:
+                arrows.setdefault((name, str(target)), []).append(str(event))
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {CaseState.NEW}"]
+    lines += [
+        f'    state "{", ".join(s for s in CaseState if s in sources)}" as {name}' for sources, name in boxes.items()
+    ]
+    lines += [f"    {source} --> {target}: {', '.join(events)}" for (source, target), events in arrows.items()]
+    return "\n".join([*lines, "```"])
+
+
+def events() -> str:
+    rows = ["| event | who causes it | from | to |", "|---|---|---|---|"]
+    for event in Event:
+        buttons = [b for b, e in rules.LEADS.items() if e is event]
+        if event is Event.APPROVED:
+            who = "the last approver needed"
+        elif buttons:
+            who = "a member" if set(buttons) <= rules.FOR_MEMBERS else "an approver"
+            who += f" ({', '.join(f'`{b}`' for b in buttons)})"
+        else:
+            who = "Refine"
+        taken = {s: t for (s, e), t in rules.TRANSITIONS.items() if e is event}
+        for target in dict.fromkeys(taken.values()):
+            sources = ", ".join(s for s in CaseState if taken.get(s) is target)
+            rows.append(f"| `{event}` | {who} | {sources} | {target} |")
+    return "\n".join(rows)
+
+
+PARTS = {
+    "settings": (README, settings),
+    "commands": (README, commands),
+    "permissions": (README, permissions),
+    "states": (STATES, states),
+    "events": (STATES, events),
+}
 
 
 def part(name: str) -> re.Pattern[str]:
@@ -57,11 +114,11 @@ def part(name: str) -> re.Pattern[str]:
 
 
 def main() -> None:
-    text = README.read_text(encoding="utf-8")
-    for name, make in PARTS.items():
+    for name, (file, make) in PARTS.items():
         body = make()
+        text = file.read_text(encoding="utf-8")
         text = part(name).sub(lambda m, body=body: f"{m[1]}{body}\n{m[3].lstrip()}", text)
-    README.write_text(text, encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

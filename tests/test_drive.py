@@ -422,3 +422,82 @@ async def test_a_first_press_does_not_count_for_ever(aws: LocalAws, tmp_path: Pa
         late = 26.0
         moved = await drive.start_rollback(world, case.id, case.revision, BEN, "again")
         assert moved.state is CaseState.ROLLING_BACK
+
+
+# -------------------- evidence that grew old
+
+
+async def test_an_action_used_since_the_proposal_makes_it_stale_and_is_named(aws: LocalAws, tmp_path: Path) -> None:
+    late = 0.0
+
+    def clock() -> Any:
+        return lives.now() + timedelta(hours=late)
+
+    async with stage(aws, tmp_path, clock=clock, refine_max_report_age_hours=1, refine_expiry_hours=48) as world:
+        case = await approved(world, aws)
+        late = 2.0
+        aws.use("Victim", "cloudtrail:CreateTrail")
+        case = await driven(world, case.id)
+        assert case.state is CaseState.STALE
+        assert case.sentence.startswith("cloudtrail:CreateTrail was used since the proposal was made")
+    assert writes(aws) == []
+
+
+@pytest.mark.parametrize(("hours", "reports"), [(0.5, 1), (2.0, 2), (-2.0, 2)])
+async def test_evidence_is_read_anew_where_it_is_too_old_or_its_age_is_not_known(
+    hours: float, reports: int, aws: LocalAws, tmp_path: Path
+) -> None:
+    late = 0.0
+
+    def clock() -> Any:
+        return lives.now() + timedelta(hours=late)
+
+    async with stage(aws, tmp_path, clock=clock, refine_max_report_age_hours=1, refine_expiry_hours=48) as world:
+        case = await approved(world, aws)
+        late = hours
+        assert (await driven(world, case.id)).state is CaseState.WATCHING
+    asked = [c for c in aws.calls() if c["operation"] == "GenerateServiceLastAccessedDetails"]
+    assert len(asked) == reports
+
+
+# -------------------- rollbacks that meet somebody else's work
+
+
+async def test_a_rollback_refuses_where_somebody_was_and_shows_what_they_did(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path) as world:
+        case = await driven(world, (await approved(world, aws)).id)
+        iam = aws.client("iam")
+        edit = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ses:SendEmail", "Resource": "*"}]}
+        iam.put_role_policy(RoleName="Victim", PolicyName="Trails", PolicyDocument=json.dumps(edit))
+        iam.put_role_policy(RoleName="Victim", PolicyName="Extra", PolicyDocument=json.dumps(edit))
+        own = next(a for a in aws.snapshot(HUB, "Victim")["attached"] if a.endswith("/Own"))
+        iam.detach_role_policy(RoleName="Victim", PolicyArn=own)
+        there = torture.in_force(aws)
+        await drive.start_rollback(world, case.id, case.revision, ANN, "back")
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert "would overwrite that change" in case.sentence
+        (text,) = await thread_of(world, "failed")
+        for wanted in (
+            "Own was taken away since the change.",
+            "Extra was added since the change.",
+            "Trails was edited since the change.",
+            '-        "cloudtrail:DescribeTrails"',
+            '+      "Action": "ses:SendEmail"',
+        ):
+            assert wanted in text
+        assert torture.in_force(aws) == there
+
+
+async def test_a_rollback_makes_an_old_version_anew_that_somebody_deleted(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("own", "inline")) as world:
+        before = {k.rsplit("/", 1)[-1]: v for k, v in torture.in_force(aws).items()}
+        case = await driven(world, (await approved(world, aws)).id)
+        own = next(a for a in aws.snapshot(HUB, "Victim")["attached"] if a.endswith("/Own"))
+        aws.client("iam").delete_policy_version(PolicyArn=own, VersionId="v1")
+        await drive.start_rollback(world, case.id, case.revision, ANN, "back")
+        case = await driven(world, case.id)
+        assert case.state is CaseState.ROLLED_BACK, case.sentence
+        shot = aws.snapshot(HUB, "Victim")
+        assert list(shot["attached"][own]["versions"]) == ["v3"]
+        assert {k.rsplit("/", 1)[-1]: v for k, v in torture.in_force(aws).items()} == before

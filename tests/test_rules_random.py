@@ -24,19 +24,7 @@ PEOPLE = (
     person("UDEL", deleted=True),
     replace(person("UOUT"), team="T2"),
 )
-LEADS = {
-    Button.REVIEW: Event.REVIEW,
-    Button.PROPOSE: Event.PROPOSE,
-    Button.REPLAN: Event.PROPOSE,
-    Button.RETRY: Event.PROPOSE,
-    Button.ADJUST: Event.PROPOSE,
-    Button.DECLINE: Event.DECLINE,
-    Button.ROLL_BACK: Event.ROLL_BACK,
-    Button.GIVE_BACK: Event.ROLL_BACK,
-    Button.ACCEPT: Event.ACCEPT,
-    Button.SNOOZE: Event.SNOOZE,
-    Button.REOPEN: Event.REOPEN,
-}
+LEADS = {b: e for b, e in rules.LEADS.items() if b is not Button.APPROVE}  # a yes is counted: see `Walk.approve`
 # What comes from the bot's own work, its clock and AWS; what a person does comes by a button.
 OWN = frozenset(Event) - frozenset(LEADS.values()) - {Event.APPROVE, Event.APPROVED} | {Event.REOPEN}
 WRITES = {CaseState.APPLYING, CaseState.ROLLING_BACK}

@@ -72,7 +72,9 @@ async def simulate(clients: Clients, role_arn: str, actions: Sequence[str]) -> M
             PolicySourceArn=role_arn,
             ActionNames=list(actions[start : start + BATCH]),
         )
-        found |= {r["EvalActionName"].lower(): _decision(r) for page in pages for r in page["EvaluationResults"]}
+        found |= {
+            r["EvalActionName"].lower(): _decision(r) for page in pages for r in page.get("EvaluationResults", ())
+        }
     missing = [a for a in actions if a.lower() not in found]
     if missing:
         raise UnavailableError(f"AWS's simulator said nothing of {missing[0]}.")

@@ -30,6 +30,7 @@ from bot.errors import (
 from bot.flows import checks
 from bot.flows.decide import PAUSED, not_paused
 from bot.flows.world import World, task_text, thread
+from bot.messages import sums
 from bot.model import (
     Case,
     CaseId,
@@ -56,6 +57,8 @@ WRITES = 3  # a write that AWS never showed is sent again at most so often, each
 # A throttled write was not done: it is sent again for about half a minute, each time after a look.
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
+
+LINES = 40  # of what somebody else changed, in one message
 
 _FOR_ALL = {StepKind.CREATE_VERSION, StepKind.SET_DEFAULT_VERSION}  # change the policy wherever it is attached
 
@@ -478,7 +481,8 @@ async def _roll_back(world: World, case: Case) -> None:
     except RefineError as error:
         stopped = "" if isinstance(error, StaleError) else "The rollback stopped: "
         now = await _in_force(world, case)
-        await _close(world, case, Event.ROLL_BACK_FAILED, f"{stopped}{error.say()} In force now: {now}.")
+        more = await _moved(world, undone) if isinstance(error, StaleError) else ""
+        await _close(world, case, Event.ROLL_BACK_FAILED, f"{stopped}{error.say()} In force now: {now}.", more)
         return
     keep = set(_task(case).get("keep", ()))
     # Made anew as it was asked for, beside what is kept: another mode or window would take away other actions.
@@ -512,9 +516,13 @@ async def _back(world: World, case: Case, undone: Change) -> tuple[Change, Role]
     await _settle(world, undone)
     journal = await world.store.journal(undone.id)
     made = {j.step.number: j.made for j in journal if j.state is StepState.DONE}
-    steps = rules.undo([(j.step, j.made) for j in journal if j.state is StepState.DONE], undone.before)
     current = case.change
-    if current is not None and current.kind == "rollback" and current.undoes == undone.id and current.steps == steps:
+    if current is not None and not (current.kind == "rollback" and current.undoes == undone.id):
+        current = None
+    live = await world.aws.role(undone.role_arn)
+    gone = _gone(undone, live) | rules.anew(current.steps if current else ())
+    steps = rules.undo([(j.step, j.made) for j in journal if j.state is StepState.DONE], undone.before, gone)
+    if current is not None and current.steps == steps:
         back = current  # ours, from before a crash
     else:
         back = await world.store.begin(
@@ -527,12 +535,14 @@ async def _back(world: World, case: Case, undone: Change) -> tuple[Change, Role]
                 steps=steps,
                 by=case.asked_by,
                 at=world.clock(),
-                before=await world.aws.role(undone.role_arn),
+                before=live,
                 expected=permissions_digest(undone.before.policies),
                 undoes=undone.id,
             )
         )
     begun = await _settle(world, back)
+    if current is not None and current.id != back.id:  # an earlier try got somewhere
+        begun = begun or await _touched(world, current)
     whole = len(made) == len(undone.steps)
     # Reads may still lag behind what was applied a moment ago: another's work is believed in only after a wait.
     role = await _read_until(
@@ -545,6 +555,14 @@ async def _back(world: World, case: Case, undone: Change) -> tuple[Change, Role]
     role = await _verify(world, back)
     await world.store.finish(back.id, "done")
     return back, role
+
+
+def _gone(undone: Change, live: Role) -> frozenset[str]:
+    """Return the ARNs of policies whose old version, which a rollback would make the default again, is not there."""
+    versions = {p.arn: p.versions for p in live.policies if p.arn}
+    return frozenset(
+        p.arn for p in undone.before.policies if p.arn in versions and p.default_version not in versions[p.arn]
+    )
 
 
 def _why(change: Change) -> str:
@@ -585,17 +603,32 @@ async def _in_force(world: World, case: Case) -> str:
         return f"unknown, because AWS could not be asked ({error.sentence})"
 
 
+async def _moved(world: World, change: Change) -> str:
+    """Show what somebody did to the role since the change, as lines; empty where AWS cannot be asked."""
+    try:
+        role = await world.aws.role(change.role_arn)
+    except RefineError:
+        return ""
+    lines: list[str] = []
+    for each in rules.difference(change, role):
+        how = "was taken away" if each.live is None else "was added" if each.left is None else "was edited"
+        lines.append(f"{each.name} {how} since the change.")
+        if each.left is not None and each.live is not None:
+            lines += sums.diff(each.left, each.live)
+    return "\n".join(lines if len(lines) <= LINES else [*lines[:LINES], f"… {len(lines) - LINES} more lines"])
+
+
 async def _fail(world: World, case: Case, error: RefineError) -> None:
     sentence = f"{error.say()} Nothing was written. In force now: {await _in_force(world, case)}."
     await _close(world, case, Event.APPLY_FAILED, sentence)
 
 
-async def _close(world: World, case: Case, event: Event, sentence: str) -> None:
+async def _close(world: World, case: Case, event: Event, sentence: str, more: str = "") -> None:
     await world.store.move(
         case.id,
         event,
         by=rules.REFINE,
         sentence=sentence,
-        notes=[thread(case.id, "failed", str(case.revision), text=sentence)],
+        notes=[thread(case.id, "failed", str(case.revision), text=f"{sentence}\n{more}".strip())],
         detail={"outcome": "failed"},
     )

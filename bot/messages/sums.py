@@ -126,11 +126,12 @@ def documents(proposal: Proposal) -> tuple[Document, ...]:
 def _document(policy: RolePolicy, parts: Sequence[PolicyOutcome]) -> Document:
     new = tuple((p.name, p.text) for p in parts if p.text is not None)
     # Of a split, each part is held against the whole old document: what is not in it is in another part.
-    diff = [row for _, text in new or (("", ""),) for row in _diff(policy.text, text)]
-    return Document(policy=policy, outcome=parts[0].outcome, new=new, diff=tuple(diff))
+    rows = [row for _, text in new or (("", ""),) for row in diff(policy.text, text)]
+    return Document(policy=policy, outcome=parts[0].outcome, new=new, diff=tuple(rows))
 
 
-def _diff(old: str, new: str) -> list[str]:
+def diff(old: str, new: str) -> list[str]:
+    """Return the lines of a unified diff of two documents, laid out for people."""
     rows = difflib.unified_diff(pretty(old).splitlines(), pretty(new).splitlines(), lineterm="", n=2)
     return [row for row in rows if not row.startswith(("---", "+++"))]
 

@@ -77,6 +77,18 @@ async def first_broken(connection: AsyncConnection, key: bytes) -> int | None:
     return None if head is not None and (head.seq, head.mac) == (seq, mac) else seq + 1
 
 
+async def fits(connection: AsyncConnection, key: bytes) -> bool:
+    """Whether the log was written with this key, by its first and its last entry; true where there is none.
+
+    One of the two is enough: where only the other fails it was changed, which `first_broken` is there to tell.
+    """
+    last = (await connection.execute(sa.select(audit_head.c.seq))).scalar_one_or_none() or 0
+    wanted = {1, last - 1, last}
+    rows = {row.seq: row for row in await connection.execute(sa.select(audit).where(audit.c.seq.in_(wanted)))}
+    ends = [(rows[n], rows[n - 1].mac if n > 1 else "") for n in (1, last) if n in rows and (n == 1 or n - 1 in rows)]
+    return not ends or any(hmac.compare_digest(_mac(key, before, r.seq, r.body), r.mac) for r, before in ends)
+
+
 def entry(seq: int, body: str, mac: str) -> AuditEntry:
     value = json.loads(body)
     return AuditEntry(

@@ -821,6 +821,12 @@ class Store:
             return tuple(audit.entry(row.seq, row.body, row.mac) for row in await connection.execute(wanted))
 
     @_whole
+    async def key_fits(self) -> bool:
+        """Whether the audit log was written with this store's key; see `audit.fits`."""
+        async with self._read() as connection:
+            return await audit.fits(connection, self._key)
+
+    @_whole
     async def verify_audit(self) -> int | None:
         """Return the number of the first audit entry that is not as it was written; None where all is whole."""
         async with self._read() as connection:

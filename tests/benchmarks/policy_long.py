@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import hypothesis  # noqa: F401 - read once, for all the mutants
 import pytest
@@ -29,6 +29,7 @@ from bot.errors import RefineError, TooBigError
 from bot.model import Evidence, Mode, PolicyKind, RolePolicy, TrimSettings
 from bot.policy import load_catalogue, parse, trim
 from bot.policy.report import read_report
+from tests.benchmarks.mutants import Mutator
 from tests.policy.corpus import NOW, as_role, documents, evidence, granted, problems, settings
 from tests.policy.judge import listed, statements
 
@@ -319,96 +320,8 @@ def mutants(count: int = 0) -> bool:
     return True
 
 
-class _Mutator(ast.NodeTransformer):
-    """Changes the place of the given number, or only lists places."""
-
-    SWAP: ClassVar[dict[type, Callable[[], ast.AST]]] = {
-        ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
-        ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And,
-        ast.Add: ast.Sub, ast.Sub: ast.Add, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
-    }  # fmt: skip
-
-    def __init__(self, number: int = -1) -> None:
-        self.number = number
-        self.places: list[str] = []
-
-    def _here(self, node: ast.AST, what: str) -> bool:
-        self.places.append(f"line {getattr(node, 'lineno', 0)}: {what}")
-        return len(self.places) - 1 == self.number
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        if node.value is not None:
-            node.value = self.visit(node.value)
-        return node
-
-    def visit_arguments(self, node: ast.arguments) -> ast.AST:
-        return node
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        node.body = [self.visit(each) for each in node.body]
-        return node
-
-    def visit_keyword(self, node: ast.keyword) -> ast.AST:
-        # `zip(…, strict=True)` and its like guard against bugs that are not there.
-        return node if node.arg == "strict" else self.generic_visit(node)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.body = [self.visit(each) for each in node.body]
-        return node
-
-    def visit_Compare(self, node: ast.Compare) -> ast.AST:
-        self.generic_visit(node)
-        for i, op in enumerate(node.ops):
-            if type(op) in self.SWAP and self._here(node, f"{ast.unparse(node)} → {self.SWAP[type(op)].__name__}"):
-                node.ops[i] = self.SWAP[type(op)]()  # type: ignore[call-overload]
-        return node
-
-    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
-        self.generic_visit(node)
-        if self._here(node, f"{ast.unparse(node)[:80]} → {self.SWAP[type(node.op)].__name__}"):
-            node.op = self.SWAP[type(node.op)]()  # type: ignore[assignment]
-        return node
-
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
-        self.generic_visit(node)
-        if type(node.op) in self.SWAP and self._here(
-            node, f"{ast.unparse(node)[:80]} → {self.SWAP[type(node.op)].__name__}"
-        ):
-            node.op = self.SWAP[type(node.op)]()  # type: ignore[assignment]
-        return node
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
-        self.generic_visit(node)
-        if isinstance(node.op, ast.Not) and self._here(node, f"{ast.unparse(node)[:80]} → without not"):
-            return node.operand
-        return node
-
-    def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        if isinstance(node.value, bool):
-            if self._here(node, f"{node.value} → {not node.value}"):
-                return ast.copy_location(ast.Constant(not node.value), node)
-        elif isinstance(node.value, int) and self._here(node, f"{node.value} → {node.value + 1}"):
-            return ast.copy_location(ast.Constant(node.value + 1), node)
-        return node
-
-    def visit_If(self, node: ast.If) -> ast.AST:
-        self.generic_visit(node)
-        if self._here(node, f"if {ast.unparse(node.test)[:80]} → if True"):
-            node.test = ast.Constant(True)
-        if self._here(node, f"if {ast.unparse(node.test)[:80]} → if False"):
-            node.test = ast.Constant(False)
-        return node
-
-    def visit_Return(self, node: ast.Return) -> ast.AST:
-        self.generic_visit(node)
-        says_no = isinstance(node.value, ast.Constant) and not node.value.value
-        if node.value is not None and not says_no and self._here(node, f"{ast.unparse(node)[:80]} → None"):
-            node.value = ast.Constant(None)
-        return node
-
-
 def _mutations(base: Path, module: str) -> list[str]:
-    mutator = _Mutator()
+    mutator = Mutator()
     mutator.visit(ast.parse((base / "bot" / "policy" / f"{module}.py").read_text(encoding="utf-8")))
     return mutator.places
 
@@ -418,7 +331,7 @@ def _fate(base: Path, module: str, number: int) -> str:
         home = Path(folder) / "tree"
         shutil.copytree(base, home)
         file = home / "bot" / "policy" / f"{module}.py"
-        tree = _Mutator(number).visit(ast.parse(file.read_text(encoding="utf-8")))
+        tree = Mutator(number).visit(ast.parse(file.read_text(encoding="utf-8")))
         file.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
         return _tested(home, module)
 

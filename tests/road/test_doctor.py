@@ -109,3 +109,12 @@ async def test_the_demo_says_its_address_once_the_first_card_is_up(tmp_path: Pat
             assert line, "the demo ended before it said where it is"
     process.terminate()
     assert await asyncio.wait_for(process.wait(), 60) == 0
+
+
+async def test_a_bot_with_another_audit_key_refuses_to_start(tmp_path: Path) -> None:
+    async with stage(tmp_path, REFINE_AUDIT_KEY="the key of old") as running:
+        await running.bot.stop()
+        status, said = await refine(running, "run", REFINE_AUDIT_KEY="another")
+        assert status == 2
+        assert "written with another audit key" in said
+        assert "Traceback" not in said

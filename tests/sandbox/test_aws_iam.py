@@ -310,6 +310,79 @@ def test_an_operation_that_is_not_there_fails_loudly(aws: LocalAws) -> None:
     assert answer == ("InvalidAction", 400, "The local AWS does not have iam:SimulateCustomPolicy.")
 
 
+# -------------------- the simulator
+
+
+def decisions(aws: LocalAws, *actions: str, **more: Any) -> dict[str, str]:
+    params = {"PolicySourceArn": f"arn:aws:iam::{HUB}:role/Simulated", "ActionNames": list(actions), **more}
+    pages = client(aws).get_paginator("simulate_principal_policy").paginate(**params)
+    return {r["EvalActionName"]: r["EvalDecision"] for page in pages for r in page["EvaluationResults"]}
+
+
+def simulated(aws: LocalAws, *statements: dict[str, Any]) -> None:
+    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}]}
+    made = client(aws)
+    made.create_role(RoleName="Simulated", AssumeRolePolicyDocument=json.dumps(trust))
+    text = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+    made.put_role_policy(RoleName="Simulated", PolicyName="p", PolicyDocument=text)
+
+
+def test_the_simulator_evaluates_what_the_role_has(aws: LocalAws) -> None:
+    simulated(
+        aws,
+        {"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"},
+        {"Effect": "Deny", "Action": "s3:Delete?bject", "Resource": "*"},
+        {"Effect": "Allow", "Action": "iam:Get*", "Resource": f"arn:aws:iam::{HUB}:role/mine-*"},
+    )
+    asked = ("s3:GetObject", "s3:DeleteObject", "iam:GetRole", "iam:PassRole")
+    assert decisions(aws, *asked) == {
+        "s3:GetObject": "allowed",
+        "s3:DeleteObject": "explicitDeny",
+        "iam:GetRole": "implicitDeny",  # "any resource" is more than the policy names
+        "iam:PassRole": "implicitDeny",
+    }
+    assert decisions(aws, *asked, PaginationConfig={"PageSize": 1}) == decisions(aws, *asked)
+    mine = [f"arn:aws:iam::{HUB}:role/mine-1"]
+    assert decisions(aws, "iam:GetRole", ResourceArns=mine) == {"iam:GetRole": "allowed"}
+
+
+def test_the_simulator_names_the_condition_keys_that_it_was_not_told(aws: LocalAws) -> None:
+    condition = {"StringEquals": {"aws:RequestedRegion": "eu-west-1"}}
+    simulated(aws, {"Effect": "Allow", "Action": "sqs:*", "Resource": "*", "Condition": condition})
+    role = f"arn:aws:iam::{HUB}:role/Simulated"
+    answer = client(aws).simulate_principal_policy(PolicySourceArn=role, ActionNames=["sqs:SendMessage"])
+    (result,) = answer["EvaluationResults"]
+    assert (result["EvalDecision"], result["MissingContextValues"]) == ("implicitDeny", ["aws:RequestedRegion"])
+    told = {"ContextKeyName": "aws:RequestedRegion", "ContextKeyType": "string", "ContextKeyValues": ["eu-west-1"]}
+    assert decisions(aws, "sqs:SendMessage", ContextEntries=[told]) == {"sqs:SendMessage": "allowed"}
+
+
+def test_the_simulator_tells_a_boundary_apart(aws: LocalAws) -> None:
+    simulated(aws, {"Effect": "Allow", "Action": "*", "Resource": "*"})
+    text = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]})
+    arn = client(aws).create_policy(PolicyName="Bound", PolicyDocument=text)["Policy"]["Arn"]
+    client(aws).put_role_permissions_boundary(RoleName="Simulated", PermissionsBoundary=arn)
+    role = f"arn:aws:iam::{HUB}:role/Simulated"
+    answer = client(aws).simulate_principal_policy(
+        PolicySourceArn=role, ActionNames=["s3:GetObject", "sqs:SendMessage"]
+    )
+    assert [
+        (r["EvalDecision"], r["PermissionsBoundaryDecisionDetail"]["AllowedByPermissionsBoundary"])
+        for r in answer["EvaluationResults"]
+    ] == [("allowed", True), ("implicitDeny", False)]
+
+
+def test_the_simulator_refuses_what_it_does_not_know(aws: LocalAws) -> None:
+    simulate = client(aws).simulate_principal_policy
+    missing = f"arn:aws:iam::{HUB}:role/Nobody"
+    assert refused(simulate, PolicySourceArn=missing, ActionNames=["s3:GetObject"])[0] == "NoSuchEntity"
+    assert (
+        refused(simulate, PolicySourceArn="the role with this name", ActionNames=["s3:GetObject"])[0] == "InvalidInput"
+    )
+    there = f"arn:aws:iam::{HUB}:role/ApplicationRole"
+    assert refused(simulate, PolicySourceArn=there, ActionNames=["GetObject"])[0] == "InvalidInput"
+
+
 # -------------------- STS
 
 
