@@ -59,7 +59,8 @@ PARTS = ("aws", "aws_gone", "shared", "own", "full", "inline", "inline_gone")
 STEPS = {"aws": 3, "aws_gone": 1, "shared": 3, "own": 1, "full": 2, "inline": 1, "inline_gone": 1}
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.lives"])
+# A child imports the main module, this one, anew: what that imports in turn must be there already.
+_context.set_forkserver_preload(["tests.lives", "tests.torture"])
 
 
 def document(*actions: str) -> dict[str, Any]:

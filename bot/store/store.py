@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -105,6 +105,7 @@ class Store:
     ) -> None:
         self._database = database
         self._turn = asyncio.Lock()  # there is one writer at a time: waiting here is cheaper and fairer
+        self._own = asyncio.Lock()  # for the bot's own work, which goes one by one, and so never far ahead of people
         self._key = audit_key
         self._clock = clock
         self._new_id = new_id
@@ -151,7 +152,8 @@ class Store:
     @asynccontextmanager
     async def _write(self) -> AsyncIterator[AsyncConnection]:
         with database.errors():
-            async with self._turn, self._database.writer.begin() as connection:
+            own = nullcontext() if audit.REQUEST.get() else self._own
+            async with own, self._turn, self._database.writer.begin() as connection:
                 await self._in_term(connection)
                 yield connection
                 await database.tell(connection, "")
