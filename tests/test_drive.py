@@ -16,7 +16,7 @@ import pytest
 from bot.errors import LimitError, NotAllowedError, StoreError, UnavailableError
 from bot.flows import World, checks, decide, drive, propose
 from bot.flows.decide import PAUSED
-from bot.model import Case, CaseId, CaseState, Checked, Proof, StepState
+from bot.model import Case, CaseId, CaseState, ChangeId, Checked, Proof, StepState
 from sandbox.aws import LocalAws, start
 from tests import lives, torture
 from tests.lives import ANN, BEN, HUB
@@ -310,6 +310,32 @@ async def test_a_pause_holds_a_write_that_waits_out_a_throttle(aws: LocalAws, tm
         assert states["put_inline"] is StepState.PLANNED, "it was throttled, so it had no effect"
 
 
+async def test_a_step_that_may_have_been_sent_stays_so_through_a_pause(aws: LocalAws, tmp_path: Path) -> None:
+    """A lost answer, then a pause before the second try: whoever goes on has to look with patience."""
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await approved(world, aws)
+        aws.fault("PutRolePolicy", "error_before", times=1)
+        plain, tries = world.aws.write, 0
+
+        async def write(permit: Any, step: Any, last: Any) -> Any:
+            nonlocal tries
+            tries += 1
+            if tries == 2:
+                await world.store.set_flag(PAUSED, "by Ann", ANN)
+            return await plain(permit, step, last)
+
+        world.aws.write = write  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert (case.state, tries, writes(aws)) == (CaseState.APPLYING, 2, [])
+        assert case.change is not None
+        assert [j.state for j in await world.store.journal(case.change.id)] == [StepState.STARTED]
+        await driven(world, case.id)
+        assert [j.state for j in await world.store.journal(case.change.id)] == [StepState.STARTED], "still so"
+        await world.store.set_flag(PAUSED, "", ANN)
+        assert (await driven(world, case.id)).state is CaseState.WATCHING
+    assert writes(aws) == ["PutRolePolicy"]
+
+
 async def test_a_pause_holds_a_rollback_too(aws: LocalAws, tmp_path: Path) -> None:
     async with stage(aws, tmp_path, ("inline",)) as world:
         case = await driven(world, (await approved(world, aws)).id)
@@ -545,6 +571,59 @@ async def test_a_policy_that_another_role_got_since_the_proposal_makes_it_stale(
         assert case.state is CaseState.STALE
         assert "attached to" in case.sentence
     assert writes(aws) == ["AttachRolePolicy"], "the other's"
+
+
+async def test_an_edit_after_the_permit_and_before_the_first_write_is_found_by_the_look(
+    aws: LocalAws, tmp_path: Path
+) -> None:
+    """Nothing was sent, so nothing is taken back: the proposal is stale."""
+    async with stage(aws, tmp_path, ("inline", "inline_gone")) as world:
+        case = await approved(world, aws)
+        plain, reads = world.aws.role, 0
+        theirs = json.dumps(torture.document("ses:SendEmail"))
+
+        async def role(*args: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            if reads == 3:  # for the last look before the change, for the permit, for the step
+                aws._role(HUB, "Victim").policies["Trails"] = theirs
+            return await plain(*args)
+
+        world.aws.role = role  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert case.state is CaseState.STALE
+        assert case.sentence.startswith("Trails is not what it was any more")
+        change = await world.store.change(ChangeId(f"{case.proposal.id}-apply" if case.proposal else ""))
+        assert [j.state for j in await world.store.journal(change.id)] == [StepState.PLANNED] * 2
+        assert aws.snapshot(HUB, "Victim")["inline"]["Trails"] == theirs
+    assert writes(aws) == []
+
+
+@pytest.mark.parametrize("how", ["attached", "boundary"])
+async def test_a_policy_that_somebody_else_uses_by_now_gets_no_new_version(
+    how: str, aws: LocalAws, tmp_path: Path
+) -> None:
+    async with stage(aws, tmp_path, ("own",)) as world:
+        case = await approved(world, aws)
+        plain, reads = world.aws.role, 0
+        before = torture.in_force(aws)
+
+        async def role(*args: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            if reads == 3:
+                own = next(iter(aws.snapshot(HUB, "Victim")["attached"]))
+                if how == "attached":
+                    aws.client("iam").attach_role_policy(RoleName="Beside", PolicyArn=own)
+                else:
+                    aws.client("iam").put_role_permissions_boundary(RoleName="Beside", PermissionsBoundary=own)
+            return await plain(*args)
+
+        world.aws.role = role  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert case.state is CaseState.STALE
+        assert case.sentence.startswith("Own is in use beyond this role by now")
+        assert torture.in_force(aws) == before
 
 
 async def test_a_proof_that_fails_on_the_live_policies_writes_nothing(
