@@ -6,16 +6,17 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bot.errors import LimitError, NotAllowedError, StoreError
-from bot.flows import World, checks, decide, drive
+from bot.errors import LimitError, NotAllowedError, StoreError, UnavailableError
+from bot.flows import World, checks, decide, drive, propose
 from bot.flows.decide import PAUSED
-from bot.model import Case, CaseId, CaseState, Checked, StepState
+from bot.model import Case, CaseId, CaseState, ChangeId, Checked, Proof, StepState
 from sandbox.aws import LocalAws, start
 from tests import lives, torture
 from tests.lives import ANN, BEN, HUB
@@ -86,6 +87,9 @@ async def test_every_check_is_made_and_kept_with_the_change(aws: LocalAws, tmp_p
         assert case.state is CaseState.WATCHING, case.sentence
         found = await said(world, case)
         assert {n: c.made for n, c in found.items()} == ALL
+        assert case.until is not None
+        assert timedelta(hours=71) < case.until - world.clock() <= timedelta(hours=72)
+        assert (await world.store.tally()).trimmed == 1
         assert found["CheckNoNewAccess"].said == "AWS finds no new access in the 3 new documents."
         assert "AWS allows 3 of 3 used actions" in found["SimulatePrincipalPolicy"].said
         (entry,) = [e for e in await world.store.history(case.id) if e.what == "applied"]
@@ -306,6 +310,32 @@ async def test_a_pause_holds_a_write_that_waits_out_a_throttle(aws: LocalAws, tm
         assert states["put_inline"] is StepState.PLANNED, "it was throttled, so it had no effect"
 
 
+async def test_a_step_that_may_have_been_sent_stays_so_through_a_pause(aws: LocalAws, tmp_path: Path) -> None:
+    """A lost answer, then a pause before the second try: whoever goes on has to look with patience."""
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await approved(world, aws)
+        aws.fault("PutRolePolicy", "error_before", times=1)
+        plain, tries = world.aws.write, 0
+
+        async def write(permit: Any, step: Any, last: Any) -> Any:
+            nonlocal tries
+            tries += 1
+            if tries == 2:
+                await world.store.set_flag(PAUSED, "by Ann", ANN)
+            return await plain(permit, step, last)
+
+        world.aws.write = write  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert (case.state, tries, writes(aws)) == (CaseState.APPLYING, 2, [])
+        assert case.change is not None
+        assert [j.state for j in await world.store.journal(case.change.id)] == [StepState.STARTED]
+        await driven(world, case.id)
+        assert [j.state for j in await world.store.journal(case.change.id)] == [StepState.STARTED], "still so"
+        await world.store.set_flag(PAUSED, "", ANN)
+        assert (await driven(world, case.id)).state is CaseState.WATCHING
+    assert writes(aws) == ["PutRolePolicy"]
+
+
 async def test_a_pause_holds_a_rollback_too(aws: LocalAws, tmp_path: Path) -> None:
     async with stage(aws, tmp_path, ("inline",)) as world:
         case = await driven(world, (await approved(world, aws)).id)
@@ -402,6 +432,7 @@ async def test_with_four_eyes_a_second_approver_has_to_press_too(aws: LocalAws, 
         moved = await drive.start_rollback(world, case.id, case.revision, BEN, "it broke")
         assert moved.state is CaseState.ROLLING_BACK
         assert (await driven(world, case.id)).state is CaseState.ROLLED_BACK
+        assert (await world.store.tally()).rolled_back == 1
         asked = [e for e in await world.store.history(case.id) if e.what == "asked_to_roll_back"]
         assert [e.who for e in reversed(asked)] == [BEN, ANN, ANN]
         assert await world.store.verify_audit() is None
@@ -501,3 +532,180 @@ async def test_a_rollback_makes_an_old_version_anew_that_somebody_deleted(aws: L
         shot = aws.snapshot(HUB, "Victim")
         assert list(shot["attached"][own]["versions"]) == ["v3"]
         assert {k.rsplit("/", 1)[-1]: v for k, v in torture.in_force(aws).items()} == before
+
+
+async def test_a_rollback_is_refused_at_once_where_it_cannot_be(
+    aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await approved(world, aws)
+        with monkeypatch.context() as patch:
+            patch.setattr("sandbox.aws.analyzer.new_access", lambda new, old: [{"description": "New."}])
+            case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        with pytest.raises(NotAllowedError, match="nothing to roll back"):
+            await drive.start_rollback(world, case.id, case.revision, ANN, "back")
+        case = await world.store.case(case.id)
+        await propose.start_proposal(world, case.id, case.revision, lives.RITA)
+        await propose.work(world, case.id)
+        case = await world.store.case(case.id)
+        await decide.approve(world, case.id, case.revision, BEN, "again")
+        case = await driven(world, case.id)
+        assert case.state is CaseState.WATCHING, case.sentence
+        await world.store.set_flag(PAUSED, "by Ann", ANN)
+        with pytest.raises(NotAllowedError, match="Refine is paused"):
+            await drive.start_rollback(world, case.id, case.revision, ANN, "back")
+        assert (await world.store.case(case.id)).state is CaseState.WATCHING
+
+
+# -------------------- what ends a change before, or within
+
+
+async def test_a_policy_that_another_role_got_since_the_proposal_makes_it_stale(aws: LocalAws, tmp_path: Path) -> None:
+    """Its text is the same, and a new version of it would trim the other role too."""
+    async with stage(aws, tmp_path, ("own",)) as world:
+        case = await approved(world, aws)
+        own = next(a for a in aws.snapshot(HUB, "Victim")["attached"] if a.endswith("/Own"))
+        aws.client("iam").attach_role_policy(RoleName="Beside", PolicyArn=own)
+        case = await driven(world, case.id)
+        assert case.state is CaseState.STALE
+        assert "attached to" in case.sentence
+    assert writes(aws) == ["AttachRolePolicy"], "the other's"
+
+
+async def test_an_edit_after_the_permit_and_before_the_first_write_is_found_by_the_look(
+    aws: LocalAws, tmp_path: Path
+) -> None:
+    """Nothing was sent, so nothing is taken back: the proposal is stale."""
+    async with stage(aws, tmp_path, ("inline", "inline_gone")) as world:
+        case = await approved(world, aws)
+        plain, reads = world.aws.role, 0
+        theirs = json.dumps(torture.document("ses:SendEmail"))
+
+        async def role(*args: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            if reads == 3:  # for the last look before the change, for the permit, for the step
+                aws._role(HUB, "Victim").policies["Trails"] = theirs
+            return await plain(*args)
+
+        world.aws.role = role  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert case.state is CaseState.STALE
+        assert case.sentence.startswith("Trails is not what it was any more")
+        change = await world.store.change(ChangeId(f"{case.proposal.id}-apply" if case.proposal else ""))
+        assert [j.state for j in await world.store.journal(change.id)] == [StepState.PLANNED] * 2
+        assert aws.snapshot(HUB, "Victim")["inline"]["Trails"] == theirs
+    assert writes(aws) == []
+
+
+@pytest.mark.parametrize("how", ["attached", "boundary"])
+async def test_a_policy_that_somebody_else_uses_by_now_gets_no_new_version(
+    how: str, aws: LocalAws, tmp_path: Path
+) -> None:
+    async with stage(aws, tmp_path, ("own",)) as world:
+        case = await approved(world, aws)
+        plain, reads = world.aws.role, 0
+        before = torture.in_force(aws)
+
+        async def role(*args: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            if reads == 3:
+                own = next(iter(aws.snapshot(HUB, "Victim")["attached"]))
+                if how == "attached":
+                    aws.client("iam").attach_role_policy(RoleName="Beside", PolicyArn=own)
+                else:
+                    aws.client("iam").put_role_permissions_boundary(RoleName="Beside", PermissionsBoundary=own)
+            return await plain(*args)
+
+        world.aws.role = role  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert case.state is CaseState.STALE
+        assert case.sentence.startswith("Own is in use beyond this role by now")
+        assert torture.in_force(aws) == before
+
+
+async def test_a_proof_that_fails_on_the_live_policies_writes_nothing(
+    aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds with every proposal, so only a bug can bring this about."""
+    broken = Proof(no_new_access=False, nothing_used_lost=True, problems=("p",))
+    async with stage(aws, tmp_path, ("own",)) as world:
+        case = await approved(world, aws)
+        monkeypatch.setattr(drive, "check", lambda *_: broken)
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert case.sentence.startswith("The proof failed on the live policies, so nothing was written.")
+    assert writes(aws) == []
+
+
+async def test_a_proof_that_fails_on_what_is_in_force_takes_the_change_back(
+    aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Proof(no_new_access=True, nothing_used_lost=False, problems=("s3:GetObject is lost",))
+    monkeypatch.setattr(checks, "check", lambda *_: broken)
+    async with stage(aws, tmp_path) as world:
+        before = torture.in_force(aws)
+        case = await driven(world, (await approved(world, aws)).id)
+        assert case.state is CaseState.FAILED
+        assert "s3:GetObject is lost" in case.sentence
+        assert "as if nothing had been written" in case.sentence
+        assert torture.in_force(aws) == before
+        assert (await world.store.tally()).trimmed == 0
+
+
+async def test_a_write_without_an_answer_and_an_effect_is_sent_three_times(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, refine_settle_seconds=0) as world:
+        before = torture.in_force(aws)
+        case = await approved(world, aws)
+        aws.fault("DetachRolePolicy", "error_before", times=3)
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert "3 times without an answer" in case.sentence
+        assert torture.in_force(aws) == before
+    tries = [c for c in aws.calls() if c["operation"] == "DetachRolePolicy"]
+    assert len(tries) == 4, "three that failed, and that of the copy"
+
+
+async def test_a_throttle_is_waited_out_for_half_a_minute_and_then_left_to_the_clock(
+    aws: LocalAws, tmp_path: Path
+) -> None:
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await approved(world, aws)
+        aws.fault("PutRolePolicy", "throttle")
+        naps: list[float] = []
+
+        async def sleep(seconds: float) -> None:
+            naps.append(seconds)
+
+        world.sleep = sleep
+        case = await driven(world, case.id)
+        assert (case.state, naps) == (CaseState.APPLYING, list(drive.PAUSES))
+        aws.clear_faults()
+        assert (await driven(world, case.id)).state is CaseState.WATCHING
+    assert writes(aws) == ["PutRolePolicy"]
+
+
+async def test_a_look_that_fails_leaves_the_step_as_not_sent(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path) as world:
+        case = await approved(world, aws)
+        plain = world.aws.role
+
+        async def role(*args: Any) -> Any:
+            if len(writes(aws)) == 3:
+                raise UnavailableError("AWS is away.")
+            return await plain(*args)
+
+        world.aws.role = role  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert case.state is CaseState.APPLYING
+        assert case.change is not None
+        states = [j.state for j in await world.store.journal(case.change.id)]
+        assert states == [StepState.DONE] * 3 + [StepState.PLANNED] * 3
+        world.aws.role = plain  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert case.state is CaseState.WATCHING
+        assert case.role is not None
+        assert "inline" in drive.force(case.role)
+        assert drive.force(replace(case.role, policies=())) == "no permissions policy at all"

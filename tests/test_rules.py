@@ -245,6 +245,9 @@ def test_a_plan_reaches_what_it_promises_and_its_inverse_brings_everything_back(
     for numbered in (steps, rules.undo(done, p.role)):
         assert [s.number for s in numbered] == list(range(1, len(numbered) + 1))
     if len(done) == len(steps):
+        changed = {o.source for o in p.trim.policies}
+        wanted = [o.text for o in p.trim.policies if o.text] + [x.text for x in p.role.policies if x.key not in changed]
+        assert sorted(x.text for x in account.role().policies) == sorted(wanted), "what was approved, and nothing else"
         assert permissions_digest(account.role().policies) == rules.expected(p.role, steps)
     for step in rules.undo(done, p.role):
         account.do(step)
@@ -281,6 +284,13 @@ def test_a_copy_without_a_free_slot_is_refused_in_plain_words() -> None:
         rules.plan(asked, full)
     roomy = replace(full, quotas=Quotas(attached_policies=4))
     assert len(rules.plan(asked, roomy)) == 3, "the quota is the account's own as just read, and may be used up"
+
+
+def test_a_new_inline_policy_takes_no_slot() -> None:
+    mine = inline("Mine")
+    full = role(aws_managed("A"), mine, quotas=Quotas(attached_policies=1))
+    parts = (outcome(mine, '{"n":1}'), outcome(mine, '{"n":2}', "Mine-2"))
+    assert [s.policy_name for s in rules.plan(proposal(full, *parts), full)] == ["Mine-2", "Mine"]
 
 
 def test_an_unchanged_policy_is_not_written() -> None:
@@ -369,6 +379,27 @@ def test_the_proposer_may_not_approve_where_four_eyes_are_asked_for() -> None:
     rules.may(person("UANN"), Button.APPROVE, asked, replace(TEAM, four_eyes=False))
 
 
+def test_a_person_says_yes_once() -> None:
+    p = proposal(role(managed("P")))
+    asked = case(proposal=p, approvals=(yes(p, BEN),))
+    with pytest.raises(NotAllowedError, match="approved this proposal already"):
+        rules.may(person("UBEN"), Button.APPROVE, asked, replace(TEAM, needed=2))
+    rules.may(person("UANN"), Button.APPROVE, asked, replace(TEAM, needed=2))
+
+
+@pytest.mark.parametrize("button", Button)
+def test_every_member_may_look_and_propose_and_approvers_alone_do_the_rest(button: Button) -> None:
+    asked = case(CaseState.NEW)
+    rules.may(person("UANN"), button, asked, TEAM)
+    if button in {
+        Button.REVIEW, Button.PROPOSE, Button.REPLAN, Button.RETRY, Button.EXPLAIN, Button.ADJUST, Button.NARROW,
+    }:  # fmt: skip
+        rules.may(person("UZOE"), button, asked, TEAM)
+    else:
+        with pytest.raises(NotAllowedError, match="not one of the approvers"):
+            rules.may(person("UZOE"), button, asked, TEAM)
+
+
 def test_no_approvers_means_nobody() -> None:
     asked = case(proposal=proposal(role(managed("P"))))
     for user in ("UANN", "UBEN", "UCAT"):
@@ -426,6 +457,9 @@ GOOD = proposal(role(POLICY), outcome(POLICY, '{"n":1}'))
         (applied(GOOD), GOOD, [yes(GOOD)], GOOD.role, Guard(patterns=("App*",)), NotAllowedError),
         (applied(GOOD), GOOD, [yes(GOOD)], GOOD.role, Guard(own_roles=(ARN,)), NotAllowedError),
         (replace(applied(GOOD), steps=()), GOOD, [yes(GOOD)], GOOD.role, Guard(), NotAllowedError),
+        (replace(applied(GOOD), kind="rollback"), GOOD, [yes(GOOD)], GOOD.role, Guard(), NotAllowedError),
+        (replace(applied(GOOD), proposal_id="p2"), GOOD, [yes(GOOD)], GOOD.role, Guard(), NotAllowedError),
+        (replace(applied(GOOD), role_arn=f"{ARN}2"), GOOD, [yes(GOOD)], GOOD.role, Guard(), NotAllowedError),
     ],
 )
 def test_no_permit_without_a_fresh_approval_of_this_very_text(change, prop, approvals, live, guard, error) -> None:

@@ -80,6 +80,8 @@ async def test_applied_to_the_letter_and_back_to_the_byte(running: Stage, role: 
     assert new
     await approve(walk, proposal)
     applied = await walk.reply(card, "applied")
+    for check in ("ValidatePolicy", "CheckNoNewAccess", "Refine's checker", "SimulatePrincipalPolicy"):
+        assert f"✅ {check}" in shown(applied)
     after = in_force(aws.snapshot(account, role))
     by_name = {key.rsplit("/", 1)[-1]: text for key, text in after.items()}
     assert new.items() <= by_name.items()
