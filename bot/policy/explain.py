@@ -13,8 +13,8 @@ _TIERS = {
     1: "every kept action is listed by its name",
     2: "explicit names would pass IAM's size limit, so stars between the words of a name stand for kept actions",
     3: "explicit names would pass IAM's size limit, stars between words as well, so it is split over several policies",
-    4: "IAM's size limit leaves room only for stars anywhere in a name, and none for more policies",
-    5: "IAM's size limit leaves room only for patterns of a part of a name, and none for more policies",
+    4: "IAM's size limit leaves room only for stars anywhere in a name, and the role has room for no more policies",
+    5: "IAM's size limit leaves room only for patterns of a part of a name, and the role has room for no more policies",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from bot import offline
-from bot.model import Verdict
+from bot.model import PolicyKind, RolePolicy, Verdict
 from bot.offline import as_diff, as_explanation, as_text
+from bot.policy import load_catalogue, trim
 from bot.policy.explain import tier_sentence
 from bot.policy.warn import CODES
-from tests.policy.test_cases import CASES, NOW, answer, answered, evidence, policies
+from tests.policy.test_cases import CASES, NOW, answer, answered, evidence, policies, settings
 
 
 def text(case: dict[str, Any]) -> str:
@@ -106,6 +108,28 @@ def test_the_warning_of_every_tier(snapshot: SnapshotAssertion) -> None:
     assert dict(sorted(said.items())) == snapshot
 
 
+def test_each_service_is_summed_up() -> None:
+    got = [(s.namespace, s.granted, s.kept, s.tracked) for s in answer(CASE).services]
+    known = {s: len(load_catalogue().actions(s)) for s in ("sqs", "sns")}
+    assert got == [
+        ("iam", 1, 1, 0),
+        ("kms", 1, 0, 1),
+        ("lambda", 1, 1, 1),
+        ("nowhere", 1, 1, 0),
+        ("rds-db", 1, 1, 0),
+        ("sns", known["sns"], 0, 0),
+        ("sqs", known["sqs"], known["sqs"] - 2, 3),
+    ]
+
+
+def test_an_action_names_the_policies_that_grant_it_once_each() -> None:
+    one = RolePolicy(name="P", kind=PolicyKind.INLINE, text=json.dumps(CASE["policies"]["Calm"]))
+    two = replace(one, kind=PolicyKind.CUSTOMER, arn="arn:aws:iam::111122223333:policy/P")
+    three = replace(two, name="Q", arn="arn:aws:iam::111122223333:policy/Q")
+    got = trim([one, two, three], evidence(CASE), load_catalogue(), settings(CASE))
+    assert [(a.action, a.policies) for a in got.actions] == [("sqs:CreateQueue", ("P", "Q"))]
+
+
 def test_the_explanation_of_one_action(snapshot: SnapshotAssertion) -> None:
     got = answer(CASE)
     wanted = ("sqs:CreateQueue", "kms:Decrypt", "iam:PassRole", "sns:Publish")
@@ -139,8 +163,6 @@ def test_a_rehearsal_tells_what_would_be_refused_and_what_was_refused_before() -
 
 
 def test_a_rehearsal_minds_resources_and_says_where_conditions_decide() -> None:
-    from dataclasses import replace
-
     from bot.policy import Call, rehearse
 
     where = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::a/${aws:username}/*"}
