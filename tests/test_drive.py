@@ -709,3 +709,61 @@ async def test_a_look_that_fails_leaves_the_step_as_not_sent(aws: LocalAws, tmp_
         assert case.role is not None
         assert "inline" in drive.force(case.role)
         assert drive.force(replace(case.role, policies=())) == "no permissions policy at all"
+
+
+# -------------------- a process that ends in the middle
+
+
+async def test_a_write_whose_effect_shows_late_is_not_sent_again(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await approved(world, aws)
+        aws.fault("*", "lag", seconds=0.6)
+        aws.fault("PutRolePolicy", "lost_reply", times=1)
+        case = await driven(world, case.id)
+        assert case.state is CaseState.WATCHING, case.sentence
+    assert len([c for c in aws.calls() if c["operation"] == "PutRolePolicy"]) == 1
+
+
+async def test_a_step_that_had_its_effect_before_a_crash_is_taken_back_with_the_others(
+    aws: LocalAws, tmp_path: Path
+) -> None:
+    """The journal says no more than that it was started; and nobody may approve any more when the bot is back."""
+    async with stage(aws, tmp_path) as world:
+        before = torture.in_force(aws)
+        case = await approved(world, aws)
+        plain = world.aws.write
+
+        async def write(*args: Any) -> Any:
+            made = await plain(*args)
+            if len(writes(aws)) == 4:
+                raise asyncio.CancelledError
+            return made
+
+        world.aws.write = write  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await drive.drive(world, case.id)
+    async with lives.bot(tmp_path, aws.url, refine_approvers=str(ANN)) as world:
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert "not enough valid approvals" in case.sentence
+        assert "as if nothing had been written" in case.sentence
+    assert torture.in_force(aws) == before
+
+
+async def test_a_rollback_that_stopped_half_way_goes_on_where_the_old_version_was_deleted_meanwhile(
+    aws: LocalAws, tmp_path: Path
+) -> None:
+    async with stage(aws, tmp_path, ("own", "inline")) as world:
+        before = torture.in_force(aws)
+        case = await driven(world, (await approved(world, aws)).id)
+        aws.fault("SetDefaultPolicyVersion", "denied")
+        await drive.start_rollback(world, case.id, case.revision, ANN, "back")
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert "AWS denied iam:SetDefaultPolicyVersion" in case.sentence
+        own = next(iter(aws.snapshot(HUB, "Victim")["attached"]))
+        aws.client("iam").delete_policy_version(PolicyArn=own, VersionId="v1")
+        await drive.start_rollback(world, case.id, case.revision, ANN, "once more")
+        case = await driven(world, case.id)
+        assert case.state is CaseState.ROLLED_BACK, case.sentence
+    assert torture.in_force(aws) == before
