@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -38,6 +48,7 @@ from bot.rules import Event, Team
 from bot.store import audit, database, dump, outbox, postgres, rows
 from bot.store.codec import encode
 from bot.store.database import Database
+from bot.store.place import Place
 from bot.store.schema import approvals, cases, changes, flags, journal, kv, proposals
 from bot.store.schema import audit as audit_table
 from bot.store.schema import outbox as outbox_table
@@ -73,15 +84,16 @@ class JournalEntry:
 
 
 def _whole(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Let a method that has begun come to its end when its caller is cancelled; the caller waits for it, then goes.
+    """Run a method at the store's place (see `place`), to its end even where its caller is cancelled meanwhile.
 
-    A cancelled call would leave its connection, and with it SQLite's one write lock, to the garbage collector.
+    The caller waits for it, then goes: a cancelled call would leave its connection, and with it SQLite's one write
+    lock, to the garbage collector.
     """
 
     @wraps(method)
     async def call(*args: P.args, **options: P.kwargs) -> T:
         store = cast("Store", args[0])
-        task = asyncio.create_task(method(*args, **options))
+        task = store.place.run(method(*args, **options))
         store.calls.add(task)
         task.add_done_callback(store.over)
         try:
@@ -101,15 +113,21 @@ class Store:
     """
 
     def __init__(
-        self, database: Database, audit_key: bytes, clock: Callable[[], datetime], new_id: Callable[[], str]
+        self,
+        place: Place,
+        database: Database,
+        audit_key: bytes,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], str],
     ) -> None:
+        self.place = place
         self._database = database
         self._turn = asyncio.Lock()  # there is one writer at a time: waiting here is cheaper and fairer
         self._own = asyncio.Lock()  # for the bot's own work, which goes one by one, and so never far ahead of people
         self._key = audit_key
         self._clock = clock
         self._new_id = new_id
-        self.calls: set[asyncio.Task[Any]] = set()  # under way
+        self.calls: set[asyncio.Future[Any]] = set()  # under way
         self._rows = rows.Rows()
 
     @classmethod
@@ -124,21 +142,26 @@ class Store:
         alone: bool = True,
         patience: float = 30.0,
     ) -> AsyncIterator[Self]:
-        """Open the database of `url`, made or migrated where needed; see `database.connected`."""
-        async with database.connected(url, alone=alone, patience=patience) as opened:
-            store = cls(opened, audit_key, clock, new_id)
+        """Open the database of `url`, made or migrated where needed; see `database.connected`.
+
+        `clock` and `new_id` are called from another thread.
+        """
+        with Place() as place:
+            opening = database.connected(url, alone=alone, patience=patience)
+            store = cls(place, await place.run(opening.__aenter__()), audit_key, clock, new_id)
             try:
                 yield store
             finally:
                 if store.calls:  # their callers did not wait
                     await asyncio.wait(store.calls)
+                await place.run(opening.__aexit__(None, None, None))
 
     @property
     def shared(self) -> bool:
         """Whether other processes may be at work on the database too."""
         return self._database.writer.dialect.name == "postgresql"
 
-    def over(self, call: asyncio.Task[Any]) -> None:
+    def over(self, call: asyncio.Future[Any]) -> None:
         self.calls.discard(call)
         if not call.cancelled():
             call.exception()  # whoever was cancelled does not want it, and it is no news to the event loop
@@ -847,6 +870,14 @@ class Store:
 
     async def dump(self) -> AsyncIterator[str]:
         """Yield everything as JSON lines, all of one moment; see `bot.store.dump`."""
+        lines = self._lines()
+        try:
+            while (line := await self.place.run(anext(lines, None))) is not None:
+                yield line
+        finally:
+            await self.place.run(lines.aclose())
+
+    async def _lines(self) -> AsyncGenerator[str]:
         async with self._read() as connection:
             async for line in dump.lines(connection):
                 yield line

@@ -59,6 +59,7 @@ from bot.store.schema import outbox
 from handlers import Jobs, register, warm_up
 from handlers.http import signed_requests
 from sandbox.slack import LocalSlack, seeds
+from tests.store.world import ask
 
 HUB, SECURITY = "123456789012", "C0SECURITY"
 ANN, BEN, RITA, GUS, STAN, DORA, ROBO = "U0ANN", "U0BEN", "U0RITA", "U0GUS", "U0STAN", "U0DORA", "U0ROBO"
@@ -241,9 +242,8 @@ class House:
             while True:
                 await self.jobs.drain(seconds)
                 if not self.engine._running:
-                    async with self.store._read() as connection:
-                        if not await connection.scalar(waiting):
-                            return
+                    if not await ask(self.store, waiting):
+                        return
                 await asyncio.sleep(0.02)
 
     async def cut(self) -> None:
@@ -401,9 +401,8 @@ class House:
         waiting = sa.select(sa.func.count()).where(outbox.c.state == "waiting", outbox.c.case_id == case_id)
         async with asyncio.timeout(10):
             while True:
-                async with self.store._read() as connection:
-                    if not await connection.scalar(waiting):
-                        return
+                if not await ask(self.store, waiting):
+                    return
                 await asyncio.sleep(0.01)
 
     def card(self, case: Case) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from bot.rules import REFINE, Event
 from bot.store import Store
 from bot.store.schema import REVISION, metadata
 from tests.store.test_outbox import Note
-from tests.store.world import ANN, Clock, new_case, opened
+from tests.store.world import ANN, Clock, ask, new_case, opened
 
 
 async def test_a_second_bot_on_the_same_file_is_refused_and_commands_are_not(tmp_path: Path) -> None:
@@ -53,9 +53,9 @@ async def test_a_commit_is_on_disk_before_it_is_reported(tmp_path: Path) -> None
         with closing(sqlite3.connect(tmp_path / "bot.db")) as db:
             assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     # synchronous belongs to a connection: 2 is FULL
-    async with opened(tmp_path) as store, store._database.reader.connect() as connection:
-        assert await connection.scalar(sa.text("PRAGMA synchronous")) == 2
-        assert await connection.scalar(sa.text("PRAGMA foreign_keys")) == 1
+    async with opened(tmp_path) as store:
+        assert await ask(store, sa.text("PRAGMA synchronous")) == 2
+        assert await ask(store, sa.text("PRAGMA foreign_keys")) == 1
 
 
 async def test_the_migrated_schema_is_the_declared_one(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ async def test_a_file_taken_away_under_a_running_bot_is_an_error_for_people(tmp_
     async with opened(tmp_path / "data") as store:
         await new_case(store)
         shutil.rmtree(tmp_path / "data")
-        await store._database.reader.dispose()  # as after a while: connections are made anew
+        await store.place.run(store._database.reader.dispose())  # as after a while: connections are made anew
         with pytest.raises(StoreError):
             await store.ping()
 

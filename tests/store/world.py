@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
 
+import sqlalchemy as sa
 from hypothesis import strategies as st
 
 from bot.model import (
@@ -82,6 +83,16 @@ async def opened(path: Path, clock: Clock | None = None, **more: typing.Any) -> 
     options = {"audit_key": KEY, "clock": clock or Clock(), "new_id": lambda: f"case{next(_IDS)}", **more}
     async with Store.open(url(path), **options) as store:
         yield store
+
+
+async def ask(store: Store, query: sa.Executable) -> typing.Any:
+    """Return the one value of a query, past the store's methods."""
+
+    async def there() -> typing.Any:
+        async with store._read() as connection:
+            return await connection.scalar(query)
+
+    return await store.place.run(there())
 
 
 # -------------------- values
