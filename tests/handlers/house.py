@@ -241,9 +241,8 @@ class House:
         async with asyncio.timeout(seconds):
             while True:
                 await self.jobs.drain(seconds)
-                if not self.engine._running:
-                    if not await ask(self.store, waiting):
-                        return
+                if not self.engine._running and not await ask(self.store, waiting):
+                    return
                 await asyncio.sleep(0.02)
 
     async def cut(self) -> None:
