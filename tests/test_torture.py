@@ -185,7 +185,9 @@ def test_fifty_approvals_at_once_over_four_processes_are_one_change(
         told = _at_once(tmp_path, aws, case_id, [("approve", 13), ("approve", 13), ("approve", 12), ("approve", 12)])
     assert len(told) == 50
     assert Counter(code for _, code, _ in told)["won"] == 1
-    assert {s for _, code, s in told if code != "won" and "Too late" not in s} == set()
+    # Where the database is too busy to say who was first, that is said.
+    assert {s for _, code, s in told if code not in {"won", "store"} and "Too late" not in s} == set()
+    assert sum("Too late" in s for *_, s in told) >= 40
     writes = [c.operation for c in tap.calls if c.operation in torture.WRITES]
     assert sorted(writes) == ["DeleteRolePolicy", "PutRolePolicy"]
     case = _case(tmp_path, aws, case_id)
@@ -208,7 +210,7 @@ def test_of_approve_decline_adjust_and_expire_at_once_one_wins_and_the_others_ar
     told = _at_once(tmp_path, aws, case_id, acts)
     (winner,) = [act for act, code, _ in told if code == "won"]
     assert len(told) == sum(times for _, times in acts)
-    assert all("Too late" in sentence for _, code, sentence in told if code != "won")
+    assert {s for _, code, s in told if code not in {"won", "store"} and "Too late" not in s} == set()
     case = _case(tmp_path, aws, case_id)
     ends = {
         "approve": {CaseState.WATCHING},
