@@ -124,6 +124,6 @@ class LostRaceError(StaleError):
 
 
 class StoreError(RefineError):
-    """The database is away, full or locked; nothing was recorded."""
+    """The database is away, full or locked: nothing was recorded, or the sentence says that nobody knows."""
 
     code = "store"

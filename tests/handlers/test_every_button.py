@@ -43,6 +43,7 @@ from tests.handlers.house import (
     built,
     now,
 )
+from tests.road.walk import INPUTS
 
 pytestmark = [pytest.mark.buttons, pytest.mark.asyncio(loop_scope="module")]
 # One house for each way; where there are several workers, each has one of the two.
@@ -126,15 +127,6 @@ FORMS: dict[str, dict[str, Any]] = {
     "snooze": {"reason": "The vendor is asked.", "days": "7"},
     "roll_back": {"reason": "It broke."},
     "give_back": {"actions": ["dynamodb:DeleteTable"]},
-}
-INPUTS = {
-    "reason": "text",
-    "days": "pick",
-    "owner": "pick",
-    "window": "pick",
-    "mode": "pick",
-    "keep": "patterns",
-    "actions": "pick",
 }
 
 
