@@ -262,6 +262,7 @@ async def card(world: World, case: Case) -> Payload:
         world.clock(),
         summary,
         counts=await _counts(world, case) if case.proposal is None else None,
+        window_days=world.settings.refine_window_days,
         team=await world.team_to_show(),
         owned_by=await _owner(world, case),
     )

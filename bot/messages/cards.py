@@ -40,14 +40,15 @@ def card(
     summary: Permits | None,
     *,
     counts: sums.Counts | None = None,
+    window_days: int = 0,
     team: Team | None = None,
     owned_by: UserId | None = None,
 ) -> Payload:
     """Draw the card of a case as it stands.
 
-    `counts` is what became known of the role's actions where no proposal holds it; `team` says whose approval is
-    needed; `owned_by` is the person whom the owner's tag names. Slack tells them when the card is posted, and never
-    when it is redrawn.
+    `counts` is what became known of the role's actions where no proposal holds it, as of a window of so many days;
+    `team` says whose approval is needed; `owned_by` is the person whom the owner's tag names. Slack tells them when the
+    card is posted, and never when it is redrawn.
     """
     return render(
         "card",
@@ -60,7 +61,7 @@ def card(
             reason=case.reason,
             door=_door(case),
             room=_room(case, summary),
-            did=_did(case, counts),
+            did=_did(case, counts, window_days),
             facts=_facts(case, owned_by),
             approval=approval(case, team) if case.state is CaseState.WAITING else Mrk(""),
             offered=parts.offered(case),
@@ -97,8 +98,8 @@ def _services(summary: Permits) -> Mrk:
     return mrk("{}: {}", many(len(most), "service"), some(most, 5))
 
 
-def _did(case: Case, counts: sums.Counts | None) -> list[Mrk]:
-    said = _counted(case, counts)
+def _did(case: Case, counts: sums.Counts | None, window_days: int) -> list[Mrk]:
+    said = _counted(case, counts, window_days)
     last = [_last_used(case.role)] if case.role else []
     if case.evidence:
         last.append(mrk("Last accessed report of {}.", when(case.evidence.made_at)))
@@ -111,7 +112,7 @@ def _did(case: Case, counts: sums.Counts | None) -> list[Mrk]:
     return said
 
 
-def _counted(case: Case, counts: sums.Counts | None) -> list[Mrk]:
+def _counted(case: Case, counts: sums.Counts | None, window_days: int) -> list[Mrk]:
     proposal = case.proposal
     if proposal and case.state in _IN_FORCE:
         return [
@@ -121,7 +122,7 @@ def _counted(case: Case, counts: sums.Counts | None) -> list[Mrk]:
     if proposal and case.role and proposal.live_digest == case.role.live_digest():
         return [tally(sums.Counts.of(proposal.trim.actions), proposal.settings.window_days)]
     if counts:
-        return [tally(counts, None)]
+        return [tally(counts, window_days)]
     if case.evidence:
         used = [s for s in case.evidence.services if s.last_accessed]
         return [mrk("{} of {} used.", len(used), many(len(case.evidence.services), "service"))]
@@ -131,7 +132,7 @@ def _counted(case: Case, counts: sums.Counts | None) -> list[Mrk]:
 def tally(counts: sums.Counts, window_days: int | None) -> Mrk:
     """Say the three honest counts, and the rest where there is one; they add up to what is granted."""
     said = [
-        mrk("*{} used* in the last {} days", counts.used, window_days)
+        mrk("*{} used* in the last {}", counts.used, many(window_days, "day"))
         if window_days
         else mrk("*{} used*", counts.used),
         mrk("*{} not used*", counts.unused),

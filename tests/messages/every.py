@@ -103,7 +103,8 @@ def _cards(data: Data) -> Iterator[tuple[str, Drawn]]:
     summary, trim = data.permits(permits(APPLICATION)), data.trim(proposed().trim)
     yield _message("card-reviewed", lambda c=case: messages.card(c, NOW, summary))
     yield _message(
-        "card-reviewed-counted", lambda c=case: messages.card(c, NOW, summary, counts=messages.Counts.of(trim.actions))
+        "card-reviewed-counted",
+        lambda c=case: messages.card(c, NOW, summary, counts=messages.Counts.of(trim.actions), window_days=90),
     )
     mine = data.case(case_in(S.NEW, role=PARTNER))
     yield _message("card-owned", lambda c=mine: messages.card(c, NOW, data.permits(permits(PARTNER)), owned_by=ANN))

@@ -100,7 +100,9 @@ class Gallery:
     async def threads(self) -> None:
         case, trim = reviewed(PARTNER), proposed(PARTNER).trim
         root = await self.post(
-            messages.card(case, NOW, permits(PARTNER), counts=messages.Counts.of(trim.actions), team=TEAM)
+            messages.card(
+                case, NOW, permits(PARTNER), counts=messages.Counts.of(trim.actions), window_days=90, team=TEAM
+            )
         )
         await self.go(thread=root)
         shown = await self.hosted(messages.review_picture(case, trim, NOW, window_days=90))
