@@ -1,6 +1,6 @@
 """Everything in the store as JSON lines, and back, exactly: to move to another machine or another database.
 
-The first line is `{"refine": "dump", "schema": "0001"}`. Then one line a row, in an order in which nothing refers to a
+The first line is `{"refine": "dump", "schema": "0002"}`. Then one line a row, in an order in which nothing refers to a
 later one: `{"table": "cases", "row": {…}}`, columns by name, times in ISO 8601, compound values as the JSON text they
 are stored as. The last line is `{"rows": 123}`: a dump without it was cut off.
 """

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-REVISION: Final = "0001"  # of the newest migration
+REVISION: Final = "0002"  # of the newest migration
 
 
 class Utc(sa.TypeDecorator[datetime]):
@@ -80,6 +80,8 @@ proposals = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False),  # of the case, from the moment it waits for approval
     _text("digest"),
     _text("body"),
+    # How many actions it takes away: the sums over all changes must not read megabytes of `body`.
+    sa.Column("removed", sa.Integer, nullable=False, server_default="0"),
 )
 
 approvals = sa.Table(

@@ -289,7 +289,7 @@ class Store:
     @_whole
     async def tally(self, since: datetime | None = None) -> Tally:
         """Return what came of the work since then, or from the beginning."""
-        made = _trims(sa.func.count(), sa.func.coalesce(sa.func.sum(_REMOVED), 0))
+        made = _trims(sa.func.count(), sa.func.coalesce(sa.func.sum(proposals.c.removed), 0))
         opened = sa.select(sa.func.count()).select_from(cases)
         closed = opened.where(cases.c.state.in_([s.value for s in _CLOSED]))
         backs = sa.select(sa.func.count()).where(changes.c.kind == "rollback", changes.c.outcome == DONE)
@@ -311,7 +311,7 @@ class Store:
         """Return Mondays with how many actions the changes of their week (UTC) took away, where any are in force."""
         weeks: dict[date, int] = defaultdict(int)
         async with self._read() as connection:
-            for at, removed in await connection.execute(_trims(changes.c.at, _REMOVED)):
+            for at, removed in await connection.execute(_trims(changes.c.at, proposals.c.removed)):
                 weeks[at.date() - timedelta(days=at.weekday())] += int(removed)
         return tuple(sorted(weeks.items()))
 
@@ -446,7 +446,12 @@ class Store:
             if new is not None:
                 await connection.execute(
                     sa.insert(proposals).values(
-                        id=new.id, case_id=case_id, revision=case.revision + 1, digest=new.digest(), body=body
+                        id=new.id,
+                        case_id=case_id,
+                        revision=case.revision + 1,
+                        digest=new.digest(),
+                        body=body,
+                        removed=new.trim.removed,
                     )
                 )
             return await self._move(connection, chain, case, event, by, detail or {}, notes, updates)
@@ -904,14 +909,7 @@ _LEADER: Final = "leader"  # the key of the leader's term
 _TERM: ContextVar[str] = ContextVar("term", default="")  # in which the work at hand was begun
 DONE: Final = "done"  # the outcome of a change whose steps were all done and read back
 _CLOSED: Final = (CaseState.RESOLVED, CaseState.ACCEPTED, CaseState.DONE)
-_GONE: Final = '"kept":false'  # stands once in a proposal's canonical text for each action that it takes away
 _WRITING: Final = frozenset({CaseState.APPLYING, CaseState.ROLLING_BACK})
-
-
-# How many actions a proposal takes away, counted where it is stored: its text may be megabytes.
-_REMOVED: Final = (
-    sa.func.length(proposals.c.body) - sa.func.length(sa.func.replace(proposals.c.body, _GONE, ""))
-) / len(_GONE)
 
 
 def _trims(*columns: Any) -> sa.Select[Any]:

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import traceback
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,12 @@ from alembic.script import ScriptDirectory
 
 import bot.store
 from bot.errors import ConfigError, StoreError
-from bot.model import CaseId
+from bot.model import ActionVerdict, CaseId, CaseState, Verdict
 from bot.rules import REFINE, Event
 from bot.store import Store
-from bot.store.schema import REVISION, metadata
+from bot.store.schema import REVISION, metadata, proposals
 from tests.store.test_outbox import Note
-from tests.store.world import ANN, Clock, ask, new_case, opened
+from tests.store.world import ANN, Clock, ask, new_case, opened, proposal, url
 
 
 async def test_a_second_bot_on_the_same_file_is_refused_and_commands_are_not(tmp_path: Path) -> None:
@@ -79,6 +80,31 @@ def test_the_newest_migration_is_the_one_that_is_asked_for() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(bot.store.__file__).parent / "migrations"))
     assert ScriptDirectory.from_config(config).get_heads() == [REVISION]
+
+
+async def test_an_older_database_is_brought_up_to_date_and_counts_what_its_proposals_take_away(
+    each_engine: str, tmp_path: Path
+) -> None:
+    named = (
+        ("s3:GetObject", Verdict.UNUSED, False),
+        ("s3:PutObject", Verdict.STALE, False),
+        ("s3:Lis", Verdict.USED, True),
+    )
+    actions = tuple(ActionVerdict(action=a, verdict=v, kept=k, reason='"kept":false') for a, v, k in named)
+    async with opened(tmp_path) as store:
+        case = await store.move((await new_case(store)).id, Event.PROPOSE, by=ANN, task="{}", resume=CaseState.NEW)
+        made = proposal(case)
+        made = replace(made, trim=replace(made.trim, actions=actions))
+        await store.move(case.id, Event.PROPOSED, by=REFINE, proposal=made)
+        assert await ask(store, sa.select(proposals.c.removed)) == 2
+    older = sa.create_engine(url(tmp_path).replace("postgresql:", "postgresql+psycopg:"))
+    with older.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE proposals DROP COLUMN removed"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
+    older.dispose()
+    async with opened(tmp_path) as store:
+        assert await ask(store, sa.select(proposals.c.removed)) == 2
+        assert (await store.case(case.id)).proposal == made
 
 
 async def test_commands_that_start_together_on_a_new_file_make_it_once(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from bot.errors import InputError, StoreError
 from bot.model import StepState
 from bot.rules import REFINE, Event
 from bot.store import Store
+from bot.store.schema import REVISION
 from tests.store.test_outbox import Note
 from tests.store.world import ANN, BEN, TWO, Clock, change, finding, new_case, opened, role, waiting, yes
 
@@ -119,7 +120,7 @@ BAD = {
     "a line is there twice": lambda x: [*x[:3], x[2], *x[3:]],
     "empty": lambda _: [],
     "no header": lambda x: x[1:],
-    "another version": lambda x: [x[0].replace("0001", "0000"), *x[1:]],
+    "another version": lambda x: [x[0].replace(REVISION, "0000"), *x[1:]],
     "another table": lambda x: [*x[:-1], '{"table": "users", "row": {}}', x[-1]],
     "another column": lambda x: [x[0], *(y.replace('"seq"', '"sequence"') for y in x[1:])],
     "not JSON": lambda x: [x[0], "nonsense", *x[1:]],
