@@ -33,7 +33,7 @@ def main() -> None:
         results[part] = campaign(
             [module],
             tests,
-            (*BRING, *tests),
+            BRING,
             count=int(os.environ.get("REFINE_MUTANTS", "0")),
             say=say,
             seconds=600,

@@ -5,14 +5,10 @@ python -m tests.benchmarks.policy_long corpus|properties|judge|fuzz|mutants
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import copy
 import json
 import os
 import random
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,14 +18,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import hypothesis  # noqa: F401 - read once, for all the mutants
-import pytest
-
 from bot.errors import RefineError, TooBigError
 from bot.model import Evidence, Mode, PolicyKind, RolePolicy, TrimSettings
 from bot.policy import load_catalogue, parse, trim
 from bot.policy.report import read_report
-from tests.benchmarks.mutants import Mutator
+from tests.benchmarks.mutants import campaign
 from tests.policy.corpus import NOW, as_role, documents, evidence, granted, problems, settings
 from tests.policy.judge import listed, statements
 
@@ -264,101 +257,27 @@ def _pattern(r: random.Random) -> str:
 
 # -------------------- mutants
 
-# Whose tests come first: the first failure is enough.
-MUTATED = {
-    "patterns": "test_patterns",
-    "check": "test_checker",
-    "verdicts": "test_cases",
-    "fit": "test_cases",
-    "engine": "test_cases",
-    "compact": "test_compact",
-    "catalogue": "test_knowledge",
-    "language": "test_language",
-    "warn": "test_cases",
-    "rehearse": "test_explanations",
-}
+MUTATED = (
+    "patterns", "check", "verdicts", "fit", "engine", "compact", "catalogue", "language", "warn", "rehearse",
+)  # fmt: skip
 TESTS = (
     "test_cases", "test_language", "test_knowledge", "test_patterns", "test_checker", "test_compact",
     "test_explanations", "test_properties",
 )  # fmt: skip
-# Few examples, always the same ones, and no search for the smallest that fails.
-CONFTEST = """
-from hypothesis import Phase, settings
-settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate], derandomize=True, database=None)
-settings.load_profile("mutants")
-"""
 
 
-def mutants(count: int = 0) -> bool:
+def mutants() -> bool:
     """Break the engine in one place at a time: do the tests notice? Prints who survives; a person judges them."""
-    count = count or int(os.environ.get("REFINE_MUTANTS", "240"))
     only = os.environ.get("REFINE_MUTATED", " ".join(MUTATED)).split()
-    with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder)
-        ignore = shutil.ignore_patterns("__pycache__", "benchmarks")
-        shutil.copytree(ROOT / "bot", base / "bot", ignore=ignore)
-        (base / "tests").mkdir()
-        shutil.copy(ROOT / "tests" / "__init__.py", base / "tests")
-        shutil.copytree(ROOT / "tests" / "policy", base / "tests" / "policy", ignore=ignore)
-        (base / "conftest.py").write_text(CONFTEST, encoding="utf-8")
-        every = [(m, n, what) for m in only for n, what in enumerate(_mutations(base, m))]
-        chosen = random.Random(os.environ.get("REFINE_SEED", "1")).sample(every, min(count, len(every)))
-        # The first run leaves its compiled files to the others.
-        if _tested(base, "patterns") != "survives":
-            say("mutants: the tests fail without a mutation")
-            return False
-        say(f"mutants: {len(chosen)} of {len(every)}")
-        fates: Counter[str] = Counter()
-        for module, number, what in chosen:
-            fate = _fate(base, module, number)
-            fates[fate] += 1
-            if fate != "killed":
-                say(f"  {fate}: bot/policy/{module}.py {what}")
-            if fates.total() % 25 == 0:
-                say(f"  {fates.total()} so far: {dict(fates)}")
-    say(f"mutants: {dict(fates)}")
-    return True
-
-
-def _mutations(base: Path, module: str) -> list[str]:
-    mutator = Mutator()
-    mutator.visit(ast.parse((base / "bot" / "policy" / f"{module}.py").read_text(encoding="utf-8")))
-    return mutator.places
-
-
-def _fate(base: Path, module: str, number: int) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder) / "tree"
-        shutil.copytree(base, home)
-        file = home / "bot" / "policy" / f"{module}.py"
-        tree = Mutator(number).visit(ast.parse(file.read_text(encoding="utf-8")))
-        file.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
-        return _tested(home, module)
-
-
-def _tested(home: Path, module: str) -> str:
-    """Run the tests of a tree in a child that has pytest and hypothesis already, but nothing of this tree."""
-    child = os.fork()
-    if child == 0:
-        signal.alarm(300)
-        for name in [n for n in sys.modules if n.partition(".")[0] in {"bot", "tests", "conftest"}]:
-            del sys.modules[name]
-        sys.path[:] = [str(home), *(p for p in sys.path if p and Path(p).resolve() != ROOT)]
-        os.chdir(home)
-        os.environ.update(REFINE_EXAMPLES="20", PYTHONPATH=str(home))
-        silence = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silence, 1)
-        os.dup2(silence, 2)
-        order = sorted(TESTS, key=lambda t: t != MUTATED[module])
-        code = 1
-        with contextlib.suppress(BaseException):
-            code = pytest.main([
-                "-x", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(home),
-                "--confcutdir", str(home), *(f"tests/policy/{t}.py" for t in order),
-            ])  # fmt: skip
-        os._exit(int(code))
-    _, status = os.waitpid(child, 0)
-    return "hangs" if os.WIFSIGNALED(status) else "killed" if os.WEXITSTATUS(status) else "survives"
+    fates = campaign(
+        [f"bot/policy/{m}.py" for m in only],
+        [f"tests/policy/{t}.py" for t in TESTS],
+        ["tests/policy"],
+        count=int(os.environ.get("REFINE_MUTANTS", "240")),
+        say=say,
+    )
+    say("mutants: the tests fail without a mutation" if fates is None else f"mutants: {fates}")
+    return fates is not None
 
 
 PARTS: dict[str, Callable[[], bool]] = {
