@@ -149,6 +149,13 @@ class Mutant(NamedTuple):
     what: str
 
 
+class Fate(NamedTuple):
+    mutant: Mutant
+    what: str  # "killed" | "survives" | "hangs"
+    reports: Mapping[str, tuple[bool, float]]  # by test: whether it failed, and its seconds
+    said: str  # the end of what pytest said
+
+
 def campaign(
     modules: Sequence[str],
     tests: Sequence[str],
@@ -187,17 +194,18 @@ def campaign(
         chosen = dice.sample(every, min(count or len(every), len(every)))
         took: dict[str, float] = {}
         killers: dict[str, Counter[str]] = defaultdict(Counter)
-        for _, fate, reports in _fates(base, [Mutant(modules[0], -1, "")], tests, {}, killers, seconds):
-            if fate != "survives":
+        for fate in _fates(base, [Mutant(modules[0], -1, "")], tests, {}, killers, seconds):
+            if fate.what != "survives":
+                say(f"The tests fail without a mutation already ({fate.what}):\n{fate.said}")
                 return None
-            took = {test: spent for test, (_, spent) in reports.items()}
+            took = {test: spent for test, (_, spent) in fate.reports.items()}
         say(f"mutants: {len(chosen)} of {len(every)}; {len(took)} tests take {sum(took.values()):.0f} s")
         fates: Counter[str] = Counter()
-        for mutant, fate, reports in _fates(base, chosen, tests, took, killers, seconds):
-            fates[fate] += 1
-            killers[mutant.module].update(test for test, (failed, _) in reports.items() if failed)
-            if fate != "killed":
-                say(f"  {fate}: {mutant.module} {mutant.what}")
+        for fate in _fates(base, chosen, tests, took, killers, seconds):
+            fates[fate.what] += 1
+            killers[fate.mutant.module].update(test for test, (failed, _) in fate.reports.items() if failed)
+            if fate.what != "killed":
+                say(f"  {fate.what}: {fate.mutant.module} {fate.mutant.what}")
             if fates.total() % 25 == 0:
                 say(f"  {fates.total()} so far: {dict(fates)}")
         return dict(fates)
@@ -210,8 +218,8 @@ def _fates(
     took: Mapping[str, float],
     killers: Mapping[str, Counter[str]],
     seconds: int,
-) -> Iterator[tuple[Mutant, str, dict[str, tuple[bool, float]]]]:
-    """Yield each mutant's fate, and for each test that ran whether it failed and the seconds it took."""
+) -> Iterator[Fate]:
+    """Yield each mutant's fate, as soon as it is known."""
     waiting, running = iter(mutants), dict[int, tuple[Mutant, tempfile.TemporaryDirectory[str]]]()
     while True:
         while len(running) < int(os.environ.get("REFINE_WORKERS", "2")):
@@ -229,11 +237,13 @@ def _fates(
         mutant, folder = running.pop(pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)  # what its tests left behind
-        told = Path(folder.name) / "reports"
+        told, said = Path(folder.name) / "reports", Path(folder.name) / "said"
         reports = json.loads(told.read_text(encoding="utf-8")) if told.exists() else {}
+        words = said.read_text(encoding="utf-8", errors="replace")[-3000:] if said.exists() else ""
         with contextlib.suppress(OSError):
             folder.cleanup()
-        yield mutant, "hangs" if os.WIFSIGNALED(status) else "killed" if os.WEXITSTATUS(status) else "survives", reports
+        what = "hangs" if os.WIFSIGNALED(status) else "killed" if os.WEXITSTATUS(status) else "survives"
+        yield Fate(mutant, what, reports, words)
 
 
 def _start(
@@ -260,9 +270,9 @@ def _start(
         os.chdir(home)
         os.environ.update(REFINE_EXAMPLES="20", PYTHONPATH=str(home), TMPDIR=str(folder))
         tempfile.tempdir = None
-        silence = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silence, 1)
-        os.dup2(silence, 2)
+        said = os.open(folder / "said", os.O_WRONLY | os.O_CREAT)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
         watch = _Watch(by_worth)
         options = [
             "-x",
