@@ -40,7 +40,7 @@ def card(
     summary: Permits | None,
     *,
     counts: sums.Counts | None = None,
-    window_days: int = 0,
+    window_days: int | None = None,
     team: Team | None = None,
     owned_by: UserId | None = None,
 ) -> Payload:
@@ -98,7 +98,7 @@ def _services(summary: Permits) -> Mrk:
     return mrk("{}: {}", many(len(most), "service"), some(most, 5))
 
 
-def _did(case: Case, counts: sums.Counts | None, window_days: int) -> list[Mrk]:
+def _did(case: Case, counts: sums.Counts | None, window_days: int | None) -> list[Mrk]:
     said = _counted(case, counts, window_days)
     last = [_last_used(case.role)] if case.role else []
     if case.evidence:
@@ -112,7 +112,7 @@ def _did(case: Case, counts: sums.Counts | None, window_days: int) -> list[Mrk]:
     return said
 
 
-def _counted(case: Case, counts: sums.Counts | None, window_days: int) -> list[Mrk]:
+def _counted(case: Case, counts: sums.Counts | None, window_days: int | None) -> list[Mrk]:
     proposal = case.proposal
     if proposal and case.state in _IN_FORCE:
         return [

@@ -302,7 +302,7 @@ class Store:
                 opened=await connection.scalar(opened) or 0,
                 closed=await connection.scalar(closed) or 0,
                 trimmed=trimmed,
-                removed=int(removed),
+                removed=removed,
                 rolled_back=await connection.scalar(backs) or 0,
             )
 
@@ -312,7 +312,7 @@ class Store:
         weeks: dict[date, int] = defaultdict(int)
         async with self._read() as connection:
             for at, removed in await connection.execute(_trims(changes.c.at, proposals.c.removed)):
-                weeks[at.date() - timedelta(days=at.weekday())] += int(removed)
+                weeks[at.date() - timedelta(days=at.weekday())] += removed
         return tuple(sorted(weeks.items()))
 
     @_whole
