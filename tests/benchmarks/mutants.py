@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,12 @@ from typing import ClassVar, NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
+# Tests failed, or could not be collected: the mutant was noticed. Any other end is the campaign's own fault.
+ENDS = {
+    int(pytest.ExitCode.OK): "survives",
+    int(pytest.ExitCode.TESTS_FAILED): "killed",
+    int(pytest.ExitCode.INTERRUPTED): "killed",
+}
 OURS = {"bot", "handlers", "sandbox", "tests", "conftest"}
 # Few examples, always the same ones, and no search for the smallest that fails.
 CONFTEST = """
@@ -151,7 +158,7 @@ class Mutant(NamedTuple):
 
 class Fate(NamedTuple):
     mutant: Mutant
-    what: str  # "killed" | "survives" | "hangs"
+    what: str  # "killed" | "survives" | "hangs"; "broken": pytest did not get as far as the tests
     reports: Mapping[str, tuple[bool, float]]  # by test: whether it failed, and its seconds
     said: str  # the end of what pytest said
 
@@ -206,6 +213,8 @@ def campaign(
             killers[fate.mutant.module].update(test for test, (failed, _) in fate.reports.items() if failed)
             if fate.what != "killed":
                 say(f"  {fate.what}: {fate.mutant.module} {fate.mutant.what}")
+            if fate.what == "broken":
+                say(fate.said)
             if fates.total() % 25 == 0:
                 say(f"  {fates.total()} so far: {dict(fates)}")
         return dict(fates)
@@ -242,7 +251,7 @@ def _fates(
         words = said.read_text(encoding="utf-8", errors="replace")[-3000:] if said.exists() else ""
         with contextlib.suppress(OSError):
             folder.cleanup()
-        what = "hangs" if os.WIFSIGNALED(status) else "killed" if os.WEXITSTATUS(status) else "survives"
+        what = "hangs" if os.WIFSIGNALED(status) else ENDS.get(os.WEXITSTATUS(status), "broken")
         yield Fate(mutant, what, reports, words)
 
 
@@ -253,14 +262,14 @@ def _start(
     child = os.fork()
     if child:
         return child
-    code = 1
-    with contextlib.suppress(BaseException):
+    code = int(pytest.ExitCode.INTERNAL_ERROR)
+    try:
         os.setsid()
         signal.alarm(seconds)
         atexit._clear()  # the parent's folders are not ours to remove
-        home = folder / "tree" if mutant.number >= 0 else base  # unchanged, it leaves its compiled files to the others
+        home = base  # unchanged, it leaves its compiled files to the others
         if mutant.number >= 0:
-            shutil.copytree(base, home)
+            home = shutil.copytree(base, folder / "tree")
             file = home / mutant.module
             tree = Mutator(mutant.number).visit(ast.parse(file.read_text(encoding="utf-8")))
             file.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
@@ -274,22 +283,17 @@ def _start(
         os.dup2(said, 1)
         os.dup2(said, 2)
         watch = _Watch(by_worth)
-        options = [
-            "-x",
-            "-q",
-            "-c",
-            "/dev/null",
-            "-o",
-            "asyncio_mode=auto",
-            "--rootdir",
-            str(home),
-            "--confcutdir",
-            str(home),
-        ]
-        code = int(pytest.main([*options, "-p", "no:cacheprovider", "-p", "no:xdist", *tests], plugins=[watch]))
+        code = int(pytest.main([
+            "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", "/dev/null", "-o", "asyncio_mode=auto",
+            "--rootdir", str(home), "--confcutdir", str(home), *tests,
+        ], plugins=[watch]))  # fmt: skip
         (folder / "reports").write_text(json.dumps(watch.reports), encoding="utf-8")
         atexit._run_exitfuncs()  # the database servers of the tests
-    os._exit(code)
+    except BaseException:
+        traceback.print_exc()
+        code = int(pytest.ExitCode.INTERNAL_ERROR)
+    finally:
+        os._exit(code)
 
 
 class _Watch:

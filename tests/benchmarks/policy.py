@@ -365,7 +365,7 @@ def actions_of(patterns: list[str]) -> list[str]:
 def whole(peers: dict[str, Any]) -> dict[str, Any]:
     catalogue = load_catalogue()
     say(
-        "\nThe whole trim of a role: parse, judge, spell, fit, prove; beside it repokid's trim and its guard, the best of two"
+        "\nThe whole trim of a role: parse, judge, spell, fit, prove; beside it repokid's trim and its guard, the better of two"
     )
     say(
         f"{'':28}{'actions':>8}{'kept':>7}{'p50 ms':>9}{'p99 ms':>9}{'policies':>10}{'fits':>6}"

@@ -45,7 +45,7 @@ def allows(policy: dict[str, Any]) -> list[list[str]]:
 
 
 def repokid(roles: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Repokid's whole trim, and its guard for what the trimmed policies newly grant; each a second time where short."""
+    """Repokid's whole trim, and its guard for what the trimmed policies newly grant; the better of two."""
     from repokid.utils import permissions
 
     def trimmed(role: dict[str, Any]) -> dict[str, Any]:
@@ -63,9 +63,7 @@ def repokid(roles: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     answers = []
     for role in roles:
-        seconds, made = best(lambda role=role: trimmed(role), 1)
-        if seconds < 5:
-            seconds = min(seconds, best(lambda role=role: trimmed(role), 1)[0])
+        seconds, made = best(lambda role=role: trimmed(role), 2)
         answers.append(
             {"seconds": seconds, "characters": [len(json.dumps(p, separators=(",", ":"))) for p in made.values()]}
         )
