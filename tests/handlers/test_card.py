@@ -96,7 +96,7 @@ async def test_the_counts_of_a_review_stay_on_the_card_without_the_engine(
     case = await house.case_in(CaseState.NEW)
     await house.there.click(RITA, case.thread_ts, "case:review")
     await house.quiet()
-    assert "*1 used* · *2 not used*" in json.dumps(house.card(case), ensure_ascii=False)
+    assert "*1 used* in the last 90 days · *2 not used*" in json.dumps(house.card(case), ensure_ascii=False)
 
     def asked(*_: Any) -> None:
         raise AssertionError("the engine is asked again")
@@ -107,7 +107,7 @@ async def test_the_counts_of_a_review_stay_on_the_card_without_the_engine(
     await house.quiet()
     shown = json.dumps(house.card(case), ensure_ascii=False)
     assert "Snoozed" in shown
-    assert "*1 used* · *2 not used*" in shown
+    assert "*1 used* in the last 90 days · *2 not used*" in shown
 
 
 async def test_other_policies_have_other_counts(house: House) -> None:
@@ -119,7 +119,7 @@ async def test_other_policies_have_other_counts(house: House) -> None:
     house.aws.put(role.arn, text)
     await house.there.click(RITA, case.thread_ts, "case:review")
     await house.quiet()
-    assert "*1 used* · *1 not used*" in json.dumps(house.card(case), ensure_ascii=False)
+    assert "*1 used* in the last 90 days · *1 not used*" in json.dumps(house.card(case), ensure_ascii=False)
 
 
 # -------------------- at work
