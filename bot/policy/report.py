@@ -26,7 +26,8 @@ def read_report(
     Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetServiceLastAccessedDetails.html
 
     Raises:
-        NoEvidenceError: the job failed, still runs, has more pages, or was made without action granularity.
+        NoEvidenceError: the job failed, still runs, has more pages, was made without action granularity, or tells of
+            another principal than the role.
         InputError: it is not such an answer.
     """
     status = report.get("JobStatus")
@@ -37,28 +38,68 @@ def read_report(
     if status == "IN_PROGRESS":
         raise NoEvidenceError("IAM is still making the last accessed report.", "Ask for it again in a minute.")
     if status != "COMPLETED":
-        raise InputError("This is not the output of get-service-last-accessed-details: it has no JobStatus.")
-    if report.get("JobType", "ACTION_LEVEL") != "ACTION_LEVEL":
-        raise NoEvidenceError(
-            "The report was made at service level, so it says nothing of actions.",
-            "Make it with --granularity ACTION_LEVEL.",
+        raise InputError(
+            "This is not the output of get-service-last-accessed-details: it has no JobStatus of COMPLETED.",
+            "Give what that command prints, whole.",
         )
     if services is None:
-        if report.get("IsTruncated"):
+        # A page that is not the last one has a Marker; NextToken is what the AWS CLI writes where it cut the answer.
+        if any(report.get(key) not in (None, False, "") for key in ("IsTruncated", "Marker", "NextToken")):
             raise NoEvidenceError("The report has more pages than this file holds.", "Fetch it with --max-items 1000.")
-        services = report.get("ServicesLastAccessed", ())
+        if report.get("ServicesLastAccessed") is None:
+            raise NoEvidenceError(
+                "The report has no ServicesLastAccessed, so it says nothing of any service.",
+                "Give the whole output of get-service-last-accessed-details, without --query.",
+            )
+        services = report["ServicesLastAccessed"]
+    services = tuple(_list(services, "$.ServicesLastAccessed"))
+    if not _of_actions(report.get("JobType"), services):
+        raise NoEvidenceError(
+            "The report was not made at action level, so it says nothing of actions.",
+            "Make it with --granularity ACTION_LEVEL.",
+        )
     made_at = moment(report.get("JobCompletionDate"), "JobCompletionDate")
     if made_at is None:
         raise InputError("The report has no JobCompletionDate.")
+    found = tuple(_service(s, f"$.ServicesLastAccessed[{i}]") for i, s in enumerate(services))
+    _one_role(services, role_arn)
     return Evidence(
-        services=tuple(
-            _service(s, f"$.ServicesLastAccessed[{i}]") for i, s in enumerate(_list(services, "$.ServicesLastAccessed"))
-        ),
+        services=found,
         made_at=made_at,
         tracking_days=tracking_days,
         role_arn=role_arn,
         role_created_at=role_created_at,
     )
+
+
+def _of_actions(job_type: Any, services: Iterable[Any]) -> bool:
+    """Whether the report tells of actions: by its JobType, or where that was left out by the actions in it."""
+    if job_type is not None:
+        return bool(job_type == "ACTION_LEVEL")
+    return any(isinstance(s, Mapping) and s.get("TrackedActionsLastAccessed") for s in services)
+
+
+def _one_role(services: Iterable[Mapping[str, Any]], role_arn: str) -> None:
+    """Refuse a report on another principal, or on a policy or group: it names who was last at each service."""
+    seen = {
+        each[key]
+        for s in services
+        for each, key in (
+            (s, "LastAuthenticatedEntity"),
+            *((a, "LastAccessedEntity") for a in s.get("TrackedActionsLastAccessed") or ()),
+        )
+        if each.get(key)
+    }
+    others = {_who(arn) for arn in seen} - {_who(role_arn)}
+    if len(others) > (0 if role_arn else 1):
+        about = f"another principal than {role_arn}" if role_arn else "several principals, not of one role"
+        raise NoEvidenceError(f"The report tells of {about}.", "Make it with --arn and the ARN of the role.")
+
+
+def _who(arn: str) -> tuple[str, str]:
+    """Return account and name of a principal's ARN; the path between them proves nothing."""
+    head, _, name = arn.rpartition("/")
+    return head.split(":")[4] if head.count(":") > 4 else head, name
 
 
 def _service(service: Any, at: str) -> ServiceUse:
@@ -79,6 +120,7 @@ def _service(service: Any, at: str) -> ServiceUse:
 def _action(action: Any, at: str) -> ActionUse:
     if not isinstance(action, Mapping):
         raise InputError(f"The report has something at {at} that is not an action.")
+    _text(action, "LastAccessedEntity", at)
     return ActionUse(
         action=_name(action, "ActionName", at),
         last_accessed=moment(action.get("LastAccessedTime"), f"{at}.LastAccessedTime"),

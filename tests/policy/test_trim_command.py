@@ -6,6 +6,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -134,8 +135,28 @@ def test_a_bad_policy_is_told_with_its_place_and_nothing_is_printed(folder: Path
 REPORTS = {
     "running": ({"JobStatus": "IN_PROGRESS"}, "still making"),
     "failed": ({"JobStatus": "FAILED", "Error": {"Code": "X", "Message": "boom"}}, "could not make"),
+    "in a state nobody knows": ({**report(), "JobStatus": "DONE"}, "no JobStatus of COMPLETED"),
     "cut": ({**report(), "IsTruncated": True}, "more pages"),
+    "a first page": ({**report(), "Marker": "next"}, "more pages"),
+    "cut by the CLI": ({**report(), "NextToken": "next"}, "more pages"),
+    "cut, in words": ({**report(), "IsTruncated": "true"}, "more pages"),
     "at service level": ({**report(), "JobType": "SERVICE_LEVEL"}, "ACTION_LEVEL"),
+    "at no level": (
+        {k: v for k, v in report(s3=("Amazon S3", (), ())).items() if k != "JobType"},
+        "not made at action level",
+    ),
+    "without services": ({k: v for k, v in report().items() if k != "ServicesLastAccessed"}, "no ServicesLastAccessed"),
+    "no services": ({**report(), "ServicesLastAccessed": None}, "without --query"),
+    "of a group": (
+        {
+            **report(),
+            "ServicesLastAccessed": [
+                {"ServiceNamespace": n, "LastAuthenticatedEntity": f"arn:aws:iam::111122223333:user/{n}"}
+                for n in ("s3", "sqs")
+            ],
+        },
+        "tells of several principals",
+    ),
     "something else": ({"hello": 1}, "no JobStatus"),
     "a service without a name": (
         {**report(), "ServicesLastAccessed": [{}]},
@@ -168,10 +189,13 @@ def test_a_report_that_proves_nothing_is_refused(folder: Path, name: str) -> Non
     assert why in done.stderr
 
 
-def test_account_details_are_read_as_the_cli_writes_them(folder: Path) -> None:
-    role = "arn:aws:iam::111122223333:role/app/ApplicationRole"
+ROLE = "arn:aws:iam::111122223333:role/app/ApplicationRole"
+
+
+def details(role: str = ROLE) -> dict[str, Any]:
+    """Return what get-account-authorization-details prints of a role with a shared managed and an inline policy."""
     arn = "arn:aws:iam::111122223333:policy/DynamoDBAccess"
-    details = {
+    return {
         "RoleDetailList": [
             {
                 "RoleName": "ApplicationRole", "Arn": role, "CreateDate": "2024-01-01T00:00:00+00:00",
@@ -186,11 +210,18 @@ def test_account_details_are_read_as_the_cli_writes_them(folder: Path) -> None:
             }
         ],
     }  # fmt: skip
-    (folder / "details.json").write_text(json.dumps(details))
-    done = refine(
+
+
+def trim_details(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return refine(
         folder, "trim", "--account-details", "details.json", "--role", "ApplicationRole",
-        "--last-accessed", "report.json", "--now", NOW, "--mode", "strict", "--format", "json",
+        "--last-accessed", "report.json", "--now", NOW, *more,
     )  # fmt: skip
+
+
+def test_account_details_are_read_as_the_cli_writes_them(folder: Path) -> None:
+    (folder / "details.json").write_text(json.dumps(details()))
+    done = trim_details(folder, "--mode", "strict", "--format", "json")
     assert done.returncode == 0, done.stderr
     policies = json.loads(done.stdout)["policies"]
     # A policy that others use too is never changed: a copy is made for this role.
@@ -198,6 +229,28 @@ def test_account_details_are_read_as_the_cli_writes_them(folder: Path) -> None:
         "Refine-ApplicationRole-DynamoDBAccess": "DynamoDBAccess",
         "Extra": "Extra",
     }
+
+
+@pytest.mark.parametrize(
+    ("who", "where", "taken"),
+    [
+        ("arn:aws:iam::111122223333:role/app/ApplicationRole", "LastAuthenticatedEntity", True),
+        ("arn:aws:iam::111122223333:role/OtherRole", "LastAuthenticatedEntity", False),
+        ("arn:aws:iam::999999999999:role/app/ApplicationRole", "LastAuthenticatedEntity", False),
+        ("arn:aws:iam::111122223333:role/OtherRole", "LastAccessedEntity", False),
+        ("nonsense", "LastAuthenticatedEntity", False),
+    ],
+)
+def test_the_report_of_another_role_is_refused(folder: Path, who: str, where: str, taken: bool) -> None:
+    """It would call unused what this role uses."""
+    body = report(dynamodb=("Amazon DynamoDB", USED, ()))
+    service = body["ServicesLastAccessed"][0]
+    (service if where == "LastAuthenticatedEntity" else service["TrackedActionsLastAccessed"][0])[where] = who
+    (folder / "report.json").write_text(json.dumps(body))
+    (folder / "details.json").write_text(json.dumps(details()))
+    done = trim_details(folder)
+    assert (done.returncode, done.stdout != "") == ((0, True) if taken else (2, False)), done.stderr
+    assert taken or f"tells of another principal than {ROLE}. Make it with --arn" in done.stderr
 
 
 def test_explain_tells_of_one_action(folder: Path) -> None:
