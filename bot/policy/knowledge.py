@@ -8,31 +8,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
-from bot.policy.patterns import is_name, matches
+from bot.policy.patterns import matches
 
 _KEPT = 100_000  # names whose traits are remembered: every action there is, a few times over
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """A permission without a call of its own, and the action patterns that cannot do without it."""
+    """A permission without a call of its own, and the actions (lower-case full names) that cannot do without it."""
 
-    action: str
     why: str
-    consumers: tuple[str, ...]
+    consumers: frozenset[str]
 
     def consumer(self, kept: Iterable[str]) -> str | None:
         """Return the first of the kept actions (full names) that cannot do without it."""
-        names, patterns = _parted(self.consumers)
-        for action in kept:
-            if action.lower() in names or any(matches(p, action) for p in patterns):
-                return action
-        return None
-
-
-@lru_cache(maxsize=16)
-def _parted(patterns: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
-    return frozenset(p.lower() for p in patterns if is_name(p)), tuple(p for p in patterns if not is_name(p))
+        return next((action for action in kept if action.lower() in self.consumers), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +71,12 @@ class Knowledge:
 @lru_cache(maxsize=1)
 def knowledge() -> Knowledge:
     data = tomllib.loads((files("bot.policy") / "data" / "actions.toml").read_text(encoding="utf-8"))
+    pairs: dict[str, Needed] = {}
+    for entry in data["needed"]:
+        key, consumers = entry["action"].lower(), frozenset(c.lower() for c in entry["for"])
+        pairs[key] = Needed(entry["why"], consumers | (pairs[key].consumers if key in pairs else frozenset()))
     return Knowledge(
-        pairs={n["action"].lower(): Needed(n["action"], n["why"], tuple(n["for"])) for n in data["needed"]},
+        pairs=pairs,
         invisible=Marks(Marked(tuple(m["actions"]), m["why"]) for m in data["invisible"]),
         sensitive=Marks(Marked(tuple(m["actions"]), m["why"]) for m in data["sensitive"]),
     )
