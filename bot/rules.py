@@ -481,30 +481,31 @@ def expected(before: Role, steps: Iterable[Step]) -> Digest:
     """Digest of the role's permissions once the steps are done."""
     return permissions_digest(
         tuple(
-            RolePolicy(name=_name(k), kind=kind, text=t, arn="" if k.startswith("inline/") else k)
-            for k, (kind, t) in _texts(before, steps).items()
+            RolePolicy(name=_name(k), kind=_kind(k), text=t, arn="" if _kind(k) is PolicyKind.INLINE else k)
+            for k, t in _texts(before.policies, steps).items()
         )
     )
 
 
-def _texts(before: Role, steps: Iterable[Step]) -> dict[str, tuple[PolicyKind, str]]:
-    """Return kind and document of each policy of the role once the steps are done, by its key."""
-    texts = {p.key: (p.kind, p.text) for p in before.policies}
+def _texts(policies: Iterable[RolePolicy], steps: Iterable[Step]) -> dict[str, str]:
+    """Return the document of each policy of a role with these policies once the steps are done, by its key."""
+    texts = {p.key: p.text for p in policies}
     for step in steps:
         key = step.policy_arn or f"inline/{step.policy_name}"
         match step.kind:
-            case StepKind.ATTACH:
-                kind = PolicyKind.AWS if ":iam::aws:policy/" in step.policy_arn else PolicyKind.CUSTOMER
-                texts[key] = (kind, step.text)
-            case StepKind.PUT_INLINE:
-                texts[key] = (PolicyKind.INLINE, step.text)
-            case StepKind.CREATE_VERSION | StepKind.SET_DEFAULT_VERSION:
-                texts[key] = (texts[key][0], step.text)
+            case StepKind.ATTACH | StepKind.PUT_INLINE | StepKind.CREATE_VERSION | StepKind.SET_DEFAULT_VERSION:
+                texts[key] = step.text
             case StepKind.DETACH | StepKind.DELETE_INLINE:
                 texts.pop(key, None)
             case _:
                 pass
     return texts
+
+
+def _kind(key: str) -> PolicyKind:
+    if key.startswith("inline/"):
+        return PolicyKind.INLINE
+    return PolicyKind.AWS if ":iam::aws:policy/" in key else PolicyKind.CUSTOMER
 
 
 def _name(key: str) -> str:
@@ -522,7 +523,7 @@ class Difference:
 
 def difference(change: Change, role: Role) -> tuple[Difference, ...]:
     """Return what somebody did to the role's policies after the change was done."""
-    left = {key: text for key, (_, text) in _texts(change.before, change.steps).items()}
+    left = _texts(change.before.policies, change.steps)
     live = {p.key: p.text for p in role.policies}
     return tuple(
         Difference(name=_name(key), left=left.get(key), live=live.get(key))
@@ -537,7 +538,8 @@ Effect = Literal["before", "after", "other"]
 def effect(step: Step, role: Role, policy: RolePolicy | None) -> Effect:
     """Tell from what AWS shows whether a step is still to do, done, or overtaken by somebody else's write.
 
-    `policy` is the managed policy of the step as read by its ARN, None where there is none.
+    `policy` is the managed policy of the step as read by its ARN, None where there is none. Whether a step that is to
+    do may be done is another question: see `hindrance`.
     """
     attached = any(p.arn == step.policy_arn for p in role.policies) if step.policy_arn else False
     inline = next((p.text for p in role.policies if p.key == f"inline/{step.policy_name}"), "")
@@ -561,8 +563,6 @@ def effect(step: Step, role: Role, policy: RolePolicy | None) -> Effect:
                 step.kind is StepKind.CREATE_VERSION or policy.default_version == step.version
             ):
                 return "after"
-            if policy.attachments > 1 or policy.boundary_uses:
-                return "other"  # somebody else uses it by now, who would be trimmed, or given more, too
             return "before" if policy.text == step.before else "other"
         case StepKind.DELETE_VERSION:
             if policy is None or step.version == policy.default_version:
@@ -572,6 +572,31 @@ def effect(step: Step, role: Role, policy: RolePolicy | None) -> Effect:
             return "after" if inline == step.text else "before" if inline == step.before else "other"
         case StepKind.DELETE_INLINE:
             return "after" if not inline else "before" if inline == step.before else "other"
+
+
+def hindrance(change: Change, step: Step, role: Role, policy: RolePolicy | None) -> str:
+    """Return why a step that is still to do must not be done as things are, as a sentence; empty where it may.
+
+    A version changes its policy wherever that is attached: it may be this role's alone. And what takes access away
+    relies on what the change gave for it: all that has to be in force as the earlier steps left it.
+    """
+    apply = change.kind == "apply"
+    kind = step.kind
+    if kind in {StepKind.CREATE_VERSION, StepKind.SET_DEFAULT_VERSION} or (apply and kind is StepKind.DELETE_VERSION):
+        if policy is not None and (policy.attachments > 1 or policy.boundary_uses):
+            return f"{step.policy_name} is in use beyond this role by now, and a new version would change that too."
+        if all(p.arn != step.policy_arn for p in role.policies):
+            return f"{step.policy_name} is not attached to this role any more, so it was left alone."
+    takes = kind in {StepKind.DETACH, StepKind.DELETE_INLINE}
+    if takes or (apply and step.before and kind in {StepKind.CREATE_VERSION, StepKind.PUT_INLINE}):
+        live = {p.key: p.text for p in role.policies}
+        for key, text in _texts((), change.steps[: step.number - 1]).items():
+            if live.get(key) != text:
+                return (
+                    f"{_name(key)} is not in force any more as Refine left it: somebody else changed it, and "
+                    f"{step.policy_name} must not be taken away without it."
+                )
+    return ""
 
 
 # -------------------- the permit

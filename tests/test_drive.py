@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +16,7 @@ import pytest
 from bot.errors import LimitError, NotAllowedError, StoreError, UnavailableError
 from bot.flows import World, checks, decide, drive, propose
 from bot.flows.decide import PAUSED
-from bot.model import Case, CaseId, CaseState, ChangeId, Checked, Proof, StepState
+from bot.model import Case, CaseId, CaseState, ChangeId, Checked, Proof, StepKind, StepState
 from sandbox.aws import LocalAws, start
 from tests import lives, torture
 from tests.lives import ANN, BEN, HUB
@@ -624,6 +624,69 @@ async def test_a_policy_that_somebody_else_uses_by_now_gets_no_new_version(
         assert case.state is CaseState.STALE
         assert case.sentence.startswith("Own is in use beyond this role by now")
         assert torture.in_force(aws) == before
+
+
+def at_look(world: World, aws: LocalAws, kind: StepKind, act: Callable[[], object]) -> None:
+    """Let somebody act once, right before the driver's first look at AWS for a step of that kind."""
+    plain = world.store.mark
+
+    async def mark(change_id: ChangeId, number: int, state: StepState, made: str = "") -> None:
+        nonlocal act
+        await plain(change_id, number, state, made)
+        entry = next(j for j in await world.store.journal(change_id) if j.step.number == number)
+        if state is StepState.STARTED and entry.step.kind is kind:
+            act()
+            act = lambda: None  # noqa: E731
+
+    world.store.mark = mark  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("how", ["detached", "edited"])
+async def test_the_original_stays_where_somebody_took_away_its_copy(how: str, aws: LocalAws, tmp_path: Path) -> None:
+    """Between the ATTACH of the copy and the DETACH of the original; else the role would be left with nothing."""
+    async with stage(aws, tmp_path, ("aws",)) as world:
+        before = torture.in_force(aws)
+        case = await approved(world, aws)
+        iam = aws.client("iam")
+
+        def act() -> None:
+            copy = next(a for a in aws.snapshot(HUB, "Victim")["attached"] if "/refine/" in a)
+            if how == "detached":
+                iam.detach_role_policy(RoleName="Victim", PolicyArn=copy)
+            else:
+                text = json.dumps(torture.document("ses:SendEmail"))
+                iam.create_policy_version(PolicyArn=copy, PolicyDocument=text, SetAsDefault=True)
+
+        at_look(world, aws, StepKind.DETACH, act)
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert "is not in force any more as Refine left it" in case.sentence
+        assert torture.SQS in torture.in_force(aws)
+        if how == "detached":
+            assert "as if nothing had been written" in case.sentence
+            assert torture.in_force(aws) == before
+
+
+@pytest.mark.parametrize("parts", [("own",), ("full",), ("aws", "own")])
+async def test_a_policy_that_somebody_moved_to_another_role_is_not_trimmed_there(
+    parts: tuple[str, ...], aws: LocalAws, tmp_path: Path
+) -> None:
+    """It is attached once, as before, but to another role; and nothing of it is removed to make room."""
+    async with stage(aws, tmp_path, parts) as world:
+        case = await approved(world, aws)
+        own = next(a for a in aws.snapshot(HUB, "Victim")["attached"] if f":{HUB}:" in a)
+
+        def act() -> None:
+            aws.client("iam").detach_role_policy(RoleName="Victim", PolicyArn=own)
+            aws.client("iam").attach_role_policy(RoleName="Beside", PolicyArn=own)
+
+        there = aws.snapshot(HUB, "Victim")["attached"][own]
+        kind = StepKind.DELETE_VERSION if "full" in parts else StepKind.CREATE_VERSION
+        at_look(world, aws, kind, act)
+        case = await driven(world, case.id)
+        assert "is not attached to this role any more" in case.sentence
+        assert aws.snapshot(HUB, "Beside")["attached"][own] == there
+        assert case.state is (CaseState.FAILED if "aws" in parts else CaseState.STALE)
 
 
 async def test_a_proof_that_fails_on_the_live_policies_writes_nothing(

@@ -591,14 +591,10 @@ AS_OLD, AS_NEW, AS_THEIRS = (replace(MINE, text=text) for text in (OLD, NEW, THE
         (step(S.CREATE_VERSION), role(AS_NEW), AS_NEW, "after"),
         (step(S.CREATE_VERSION), role(AS_THEIRS), AS_THEIRS, "other"),
         (step(S.CREATE_VERSION), role(AS_OLD), None, "other"),
-        (step(S.CREATE_VERSION), role(AS_OLD), replace(AS_OLD, attachments=2), "other"),
-        (step(S.CREATE_VERSION), role(AS_OLD), replace(AS_OLD, boundary_uses=1), "other"),
         (step(S.CREATE_VERSION), role(AS_NEW), replace(AS_NEW, attachments=2), "after"),
         (step(S.SET_DEFAULT_VERSION, version="v1"), role(AS_NEW), AS_NEW, "after"),
         (step(S.SET_DEFAULT_VERSION, version="v2"), role(AS_NEW), AS_NEW, "other"),
         (step(S.SET_DEFAULT_VERSION, version="v2"), role(AS_OLD), AS_OLD, "before"),
-        (step(S.SET_DEFAULT_VERSION, version="v2"), role(AS_OLD), replace(AS_OLD, attachments=2), "other"),
-        (step(S.SET_DEFAULT_VERSION, version="v2"), role(AS_OLD), replace(AS_OLD, boundary_uses=1), "other"),
         (step(S.DELETE_VERSION, version="v0"), role(MINE), replace(MINE, versions=("v0", "v1")), "before"),
         (step(S.DELETE_VERSION, version="v0"), role(MINE), MINE, "after"),
         (step(S.DELETE_VERSION, version="v1"), role(MINE), MINE, "other"),  # in force
@@ -617,6 +613,77 @@ def test_whether_a_step_is_to_do_done_or_overtaken(
     one: Step, live: Role, policy: RolePolicy | None, wanted: str
 ) -> None:
     assert rules.effect(one, live, policy) == wanted
+
+
+def whole(*steps: Step, kind: str = "apply") -> Change:
+    numbered = tuple(replace(s, number=n) for n, s in enumerate(steps, 1))
+    return replace(applied(GOOD), kind=kind, steps=numbered)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("one", "kind", "live", "policy", "why"),
+    [
+        (step(S.CREATE_VERSION), "apply", role(AS_OLD), AS_OLD, ""),
+        (step(S.CREATE_VERSION), "rollback", role(AS_OLD), AS_OLD, ""),
+        (step(S.CREATE_VERSION), "apply", role(AS_OLD), replace(AS_OLD, attachments=2), "beyond this role"),
+        (step(S.CREATE_VERSION), "rollback", role(AS_OLD), replace(AS_OLD, boundary_uses=1), "beyond this role"),
+        (step(S.CREATE_VERSION), "apply", role(inline("P")), AS_OLD, "not attached to this role"),
+        (step(S.SET_DEFAULT_VERSION, version="v2"), "rollback", role(AS_OLD), AS_OLD, ""),
+        (step(S.SET_DEFAULT_VERSION), "rollback", role(AS_OLD), replace(AS_OLD, attachments=2), "beyond this role"),
+        (step(S.SET_DEFAULT_VERSION), "rollback", role(AS_OLD), replace(AS_OLD, boundary_uses=1), "beyond this role"),
+        (step(S.SET_DEFAULT_VERSION), "rollback", role(), AS_OLD, "not attached to this role"),
+        (step(S.DELETE_VERSION), "apply", role(), AS_OLD, "not attached to this role"),
+        (step(S.DELETE_VERSION), "apply", role(AS_OLD), replace(AS_OLD, attachments=2), "beyond this role"),
+        (step(S.DELETE_VERSION), "rollback", role(), replace(AS_OLD, attachments=2), ""),  # it was Refine's own
+        (step(S.DETACH), "apply", role(AS_OLD), replace(AS_OLD, attachments=2), ""),
+        (step(S.ATTACH), "apply", role(), AS_OLD, ""),
+    ],
+)
+def test_a_version_is_written_only_where_the_policy_is_this_roles_alone(
+    one: Step, kind: str, live: Role, policy: RolePolicy, why: str
+) -> None:
+    found = rules.hindrance(whole(one, kind=kind), one, live, policy)
+    assert why in found
+    assert bool(why) is bool(found)
+
+
+COPY = managed("Copy", NEW)
+GIVE = Step(number=1, kind=S.ATTACH, policy_name="Copy", policy_arn=COPY.arn, text=NEW)
+
+
+@pytest.mark.parametrize(
+    ("one", "kind", "waits"),
+    [
+        (step(S.DETACH), "apply", True),
+        (step(S.DELETE_INLINE), "apply", True),
+        (step(S.CREATE_VERSION), "apply", True),
+        (step(S.PUT_INLINE), "apply", True),
+        (step(S.PUT_INLINE, before=""), "apply", False),
+        (step(S.ATTACH), "apply", False),
+        (step(S.CREATE_POLICY), "apply", False),
+        (step(S.DETACH), "rollback", True),
+        (step(S.DELETE_INLINE), "rollback", True),
+        (step(S.SET_DEFAULT_VERSION), "rollback", False),  # gives: nothing has to be there for it
+        (step(S.CREATE_VERSION), "rollback", False),
+        (step(S.PUT_INLINE), "rollback", False),
+        (step(S.DELETE_POLICY), "rollback", False),
+    ],
+)
+def test_nothing_is_taken_while_what_was_given_for_it_is_not_in_force(one: Step, kind: str, waits: bool) -> None:
+    change = whole(GIVE, one, kind=kind)
+    taking = change.steps[1]
+    assert rules.hindrance(change, taking, role(AS_OLD, COPY), AS_OLD) == ""
+    for live in (role(AS_OLD), role(AS_OLD, replace(COPY, text=THEIRS))):
+        found = rules.hindrance(change, taking, live, AS_OLD)
+        assert found.startswith("Copy is not in force any more" if waits else "")
+        assert bool(found) is waits
+
+
+def test_what_an_earlier_step_took_need_not_be_there_and_later_steps_do_not_count() -> None:
+    put = step(S.PUT_INLINE)
+    gone = Step(number=2, kind=S.DELETE_INLINE, policy_name="P", before=NEW)
+    change = whole(put, gone, step(S.DETACH), GIVE)
+    assert rules.hindrance(change, change.steps[2], role(AS_OLD), AS_OLD) == ""
 
 
 # -------------------- what is never touched

@@ -60,8 +60,6 @@ PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 LINES = 40  # of what somebody else changed, in one message
 
-_FOR_ALL = {StepKind.CREATE_VERSION, StepKind.SET_DEFAULT_VERSION}  # change the policy wherever it is attached
-
 
 class _StepError(RefineError):
     """A step cannot be done; the ones before it have to be taken back."""
@@ -319,7 +317,7 @@ async def _step(world: World, change: Change, permit: Permit, step: Step, *, sen
     pauses = iter(PAUSES)
     unknown = 0
     try:
-        seen, policy = await _look(world, change, step, patient=sent)
+        seen, policy, why = await _look(world, change, step, patient=sent)
     except RefineError:
         if not sent:  # and it was not: the next try need not wait for an effect
             await world.store.mark(change.id, step.number, StepState.PLANNED)
@@ -330,13 +328,7 @@ async def _step(world: World, change: Change, permit: Permit, step: Step, *, sen
         if seen != "before":
             if not sent and not unknown:
                 await world.store.mark(change.id, step.number, StepState.PLANNED)
-            shared = policy is not None and step.kind in _FOR_ALL and policy.attachments + policy.boundary_uses > 1
-            raise _MovedError(
-                f"{step.policy_name} is in use beyond this role by now, and a new version would change that too."
-                if shared
-                else f"{step.policy_name} is not what it was any more: somebody else changed it.",
-                "Compare the documents in the thread.",
-            )
+            raise _MovedError(why, "Compare the documents in the thread.")
         if unknown == WRITES:
             if not sent:  # looked at with patience, as often as it was sent
                 await world.store.mark(change.id, step.number, StepState.PLANNED)
@@ -363,7 +355,7 @@ async def _step(world: World, change: Change, permit: Permit, step: Step, *, sen
         except RefineError as error:
             # A definite no to this try; an earlier one may have had its effect all the same, and be why.
             if sent or unknown:
-                seen, policy = await _look(world, change, step, patient=True)
+                seen, policy, _ = await _look(world, change, step, patient=True)
                 if seen == "after":
                     break
             else:
@@ -374,7 +366,7 @@ async def _step(world: World, change: Change, permit: Permit, step: Step, *, sen
             world.poke()
             return
         # Anything may have happened in a pause: look again before sending again.
-        seen, policy = await _look(world, change, step, patient=unknown > 0 or sent)
+        seen, policy, why = await _look(world, change, step, patient=unknown > 0 or sent)
     await world.store.mark(change.id, step.number, StepState.DONE, _made(step, policy))
     world.poke()
 
@@ -390,7 +382,7 @@ async def _settle(world: World, change: Change) -> bool:
     done = any(j.state is StepState.DONE for j in journal)
     for entry in journal:
         if entry.state is StepState.STARTED:
-            seen, policy = await _look(world, change, entry.step, patient=True)
+            seen, policy, _ = await _look(world, change, entry.step, patient=True)
             if seen == "after":
                 await world.store.mark(change.id, entry.step.number, StepState.DONE, _made(entry.step, policy))
                 done = True
@@ -401,13 +393,21 @@ async def _touched(world: World, change: Change) -> bool:
     return any(j.state is not StepState.PLANNED for j in await world.store.journal(change.id))
 
 
-async def _look(world: World, change: Change, step: Step, *, patient: bool) -> tuple[rules.Effect, RolePolicy | None]:
-    """Return what AWS shows of the step; patient: wait for the effect of a write that may have been sent."""
+async def _look(
+    world: World, change: Change, step: Step, *, patient: bool
+) -> tuple[rules.Effect, RolePolicy | None, str]:
+    """Return what AWS shows of the step, its policy, and where it is not to be done, why.
 
-    async def once() -> tuple[rules.Effect, RolePolicy | None]:
+    Patient: wait for the effect of a write that may have been sent.
+    """
+
+    async def once() -> tuple[rules.Effect, RolePolicy | None, str]:
         role = await world.aws.role(change.role_arn)
         policy = await world.aws.policy(step.policy_arn, role_arn=change.role_arn) if step.policy_arn else None
-        return rules.effect(step, role, policy), policy
+        seen = rules.effect(step, role, policy)
+        if seen == "before" and (why := rules.hindrance(change, step, role, policy)):
+            return "other", policy, why
+        return seen, policy, f"{step.policy_name} is not what it was any more: somebody else changed it."
 
     waited = 0.0
     pause = 0.2
