@@ -66,12 +66,19 @@ def trim(policies: Sequence[RolePolicy], evidence: Evidence, catalogue: Catalogu
 
 
 def _extended(documents: Iterable[Document], evidence: Evidence, catalogue: Catalogue) -> Lexicon:
-    """Return the catalogue with what the report tracks, and what the policies name, though it did not know it."""
-    tracked = []
+    """Return the catalogue with what the report tracks, and what the policies name, though it did not know it.
+
+    A name nobody knows, and a pattern that means nothing known, stand for themselves. So does each pattern of a service
+    that the catalogue lacks, and `service:*` where the report has it: more may be behind it than what the report names.
+    """
+    known = frozenset(catalogue.services())
+    tracked: list[Action] = []
     for use in evidence.services:
         namespace = use.namespace.lower()
-        known = catalogue.actions(namespace)
-        tracked += [Action(namespace, a.action) for a in use.actions if a.action.lower() not in known]
+        mine = catalogue.actions(namespace)
+        tracked += [Action(namespace, a.action) for a in use.actions if a.action.lower() not in mine]
+        if namespace not in known:
+            tracked.append(Action(namespace, "*"))
     wider = Extended(catalogue, tracked) if tracked else catalogue
     lex = lexicon(wider)
     written: dict[str, Action] = {}
@@ -81,8 +88,7 @@ def _extended(documents: Iterable[Document], evidence: Evidence, catalogue: Cata
                 continue
             for pattern in statement.patterns:
                 service, _, rest = pattern.partition(":")
-                # A name nobody knows, and a pattern that means nothing known, stand for themselves.
-                if rest and service != "*" and not lex.expand(pattern):
+                if rest and service != "*" and (service.lower() not in known or not lex.expand(pattern)):
                     written.setdefault(pattern.lower(), Action(service.lower(), rest))
     return lexicon(Extended(wider, written.values())) if written else lex
 

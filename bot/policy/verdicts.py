@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bot.model import ActionUse, ActionVerdict, Evidence, Mode, ServiceUse, TrimSettings, Verdict
@@ -58,7 +58,8 @@ def judge(
 ) -> dict[str, ActionVerdict]:
     """Return a verdict per granted action, by lower-case full name, in the order of `granted`.
 
-    `names` gives the policies that grant each.
+    `names` gives the policies that grant each. What a kept pattern takes in, though nobody knows its names, stays as
+    well: no list of names leaves out the one and keeps the others.
     """
     table = _Table(report, catalogue, settings)
     verdicts: dict[str, ActionVerdict] = {}
@@ -77,6 +78,12 @@ def judge(
     for key in waiting:
         action = granted[key]
         verdicts[key] = table.verdict(key, action, report.actions.get(key), table.pair(key, action, kept), names[key])
+    odd = {key: verdict.action for key, verdict in verdicts.items() if verdict.kept and not is_name(key)}
+    for key, verdict in verdicts.items() if odd else ():
+        over = next((pattern for o, pattern in odd.items() if inside(key, o)), None)
+        if over is not None and not verdict.kept:
+            why = f"It stays with {over}, because nobody knows the names of what else that means."
+            verdicts[key] = replace(verdict, verdict=Verdict.UNKNOWN, kept=True, reason=why, sensitive="")
     return verdicts
 
 

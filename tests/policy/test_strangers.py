@@ -1,0 +1,79 @@
+"""What the catalogue does not know, though the report tells of its use or somebody asks to keep it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bot.model import ActionUse, Evidence, Mode, PolicyKind, ServiceUse, Trim, Verdict
+from tests.policy.judge import listed, statements
+from tests.policy.world import NOW, SERVICES, policy, run
+
+IDLE = tuple(ServiceUse(namespace=s) for s in SERVICES)
+UNSEEN = ("lambda:InvokeFunctionUrl", "rds-db:*")
+UNUSED, USED = ActionUse(action="Rest"), ActionUse(action="Act", last_accessed=NOW)
+
+
+def answered(
+    statement: dict[str, object], *services: ServiceUse, mode: Mode = Mode.SAFE, keep: tuple[str, ...] = ()
+) -> Trim:
+    """Trim one statement; the services that the catalogue knows are silent, but for those that are given."""
+    body = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement, "Resource": "*"}]}
+    named = {s.namespace for s in services}
+    report = Evidence(services=(*services, *(s for s in IDLE if s.namespace not in named)), made_at=NOW)
+    answer = run([policy(0, PolicyKind.CUSTOMER, json.dumps(body))], report, mode, keep=keep)
+    assert answer is not None
+    assert answer.proof.holds, answer.proof.problems
+    return answer
+
+
+def actions(answer: Trim) -> list[str]:
+    """Return what the trimmed statement grants, but for what IAM never sees, which safe mode keeps of known services."""
+    return [e for s in statements(answer.policies[0].text) for e in listed(s["Action"]) if e not in UNSEEN]
+
+
+def verdicts(answer: Trim) -> dict[str, Verdict]:
+    return {a.action: a.verdict for a in answer.actions if a.action.startswith("newsvc:")}
+
+
+EVERYTHING = ({"Action": "*"}, {"Action": ["*:*", "s3:Get*"]}, {"NotAction": ["sqs:*", "s3:Get*"]})
+
+
+@pytest.mark.parametrize("statement", EVERYTHING)
+def test_a_service_in_use_that_the_catalogue_does_not_know_stays(statement: dict[str, object]) -> None:
+    answer = answered(statement, ServiceUse(namespace="newsvc", last_accessed=NOW))
+    assert actions(answer) == ["newsvc:*"]
+    assert verdicts(answer) == {"newsvc:*": Verdict.UNTRACKED}
+
+
+@pytest.mark.parametrize("statement", EVERYTHING)
+def test_of_such_a_service_strict_mode_keeps_what_was_seen(statement: dict[str, object]) -> None:
+    service = ServiceUse(namespace="newsvc", last_accessed=NOW, actions=(USED, UNUSED))
+    answer = answered(statement, service, mode=Mode.STRICT)
+    assert actions(answer) == ["newsvc:Act"]
+
+
+@pytest.mark.parametrize("statement", [*EVERYTHING, {"Action": ["newsvc:*", "s3:*"]}])
+def test_what_of_it_is_not_used_stays_where_the_rest_has_no_names(statement: dict[str, object]) -> None:
+    """No list of names can leave out one action and keep those that nobody can name."""
+    answer = answered(statement, ServiceUse(namespace="newsvc", last_accessed=NOW, actions=(USED, UNUSED)))
+    assert actions(answer) == ["newsvc:*"]
+    assert verdicts(answer) == {
+        "newsvc:*": Verdict.UNTRACKED,
+        "newsvc:Act": Verdict.USED,
+        "newsvc:Rest": Verdict.UNKNOWN,
+    }
+    assert all(a.kept for a in answer.actions if a.action.startswith("newsvc:"))
+
+
+def test_a_part_of_it_is_kept_as_it_was_written() -> None:
+    service = ServiceUse(namespace="newsvc", last_accessed=NOW, actions=(USED, UNUSED))
+    assert actions(answered({"Action": ["newsvc:R*", "s3:*"]}, service)) == ["newsvc:R*"]
+
+
+def test_a_service_out_of_use_goes_though_the_catalogue_does_not_know_it() -> None:
+    service = ServiceUse(namespace="newsvc", actions=(UNUSED,))
+    answer = answered({"Action": "*"}, service, ServiceUse(namespace="sqs", last_accessed=NOW))
+    assert verdicts(answer) == {"newsvc:*": Verdict.SERVICE_UNUSED, "newsvc:Rest": Verdict.UNUSED}
+    assert actions(answer) == ["sqs:*"]
