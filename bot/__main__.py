@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -9,6 +11,7 @@ from importlib import import_module
 import click
 
 from bot.errors import ConfigError, RefineError
+from bot.terminal import tell
 
 # Command → the module and name of its click command.
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -46,13 +49,31 @@ def refine() -> None:
     """Take excess permissions away from IAM roles that can be assumed from outside the account."""
 
 
+# What a write says where there is no room, or nobody to read it.
+_UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE}
+
+
 def main() -> None:
-    """Run the command line; a RefineError becomes one line on standard error and exit status 2 (settings) or 1."""
+    """Run the command line; a RefineError becomes one line on standard error and exit status 2 (settings) or 1.
+
+    So does standard output that takes no more: an answer cut off must not look like success.
+    """
     try:
-        refine()
+        try:
+            refine()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except RefineError as error:
-        click.echo(f"refine: {error.say()}", err=True)
+        tell(error)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except OSError as error:
+        if error.errno not in _UNWRITTEN:
+            raise
+        click.echo(f"refine: The answer could not be written: {os.strerror(error.errno)}.", err=True)
+        # What is left in the buffer goes nowhere, or Python would try it once more and say so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

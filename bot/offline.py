@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import sys
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Timer
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bot.errors import InputError, PolicyError, RefineError
+from bot.terminal import plain, plain_lines, tell
 
 if TYPE_CHECKING:
     from bot.model import ActionVerdict, Evidence, PolicyKind, PolicyOutcome, RolePolicy, Trim
@@ -32,6 +36,7 @@ CODES = (
     "empty_report",
     "shortened",
 )
+_PATTERN = re.compile(r"\*|[A-Za-z0-9*?-]+:[A-Za-z0-9*?_.-]+")
 _SHOWN = 40  # actions of a group in text
 
 
@@ -88,10 +93,10 @@ def trim(form: str, **given: Any) -> None:
     if form == "json":
         from bot.policy.language import write
 
-        click.echo(write(as_json(policies, answer)))
+        _show(write(as_json(policies, answer)) + "\n")
         return
     text = as_diff(policies, answer) if form == "diff" else as_text(policies, answer, evidence, given["window"])
-    click.echo(_coloured(text), nl=False, color=False if os.environ.get("NO_COLOR") else None)
+    _show(text, _coloured)
 
 
 @click.command()
@@ -110,9 +115,16 @@ def explain(action: str, **given: Any) -> None:
     found = [a for a in answer.actions if a.action.lower() == action.lower()]
     found = found or [a for a in answer.actions if ":" in action and matches(action, a.action)]
     if not found:
-        click.echo(f"refine: {action} is not granted by these policies.", err=True)
+        click.echo(f"refine: {plain(action)} is not granted by these policies.", err=True)
         sys.exit(1)
-    click.echo("\n\n".join(as_explanation(a, policies, answer) for a in found))
+    _show("\n\n".join(as_explanation(a, policies, answer) for a in found) + "\n")
+
+
+def _show(text: str, painted: Callable[[str], str] = str) -> None:
+    """Write the answer to standard output, painted where it is a terminal that wants it."""
+    if sys.stdout is None:
+        raise InputError("Standard output is closed, so the answer goes nowhere.", "Leave it open.")
+    click.echo(painted(plain_lines(text)), nl=False, color=False if os.environ.get("NO_COLOR") else None)
 
 
 def _answer(
@@ -139,6 +151,12 @@ def _answer(
         at = (moment(now, "--now") if now else None) or datetime.now(UTC)
         created: datetime | None = None
         arn = ""
+        files = [*(_named(p)[1] for p in (*managed, *inline)), report, *([account_details] if account_details else ())]
+        again = next((f for i, f in enumerate(files) if f in files[:i]), None)
+        if again:
+            raise InputError(f"{_called(again)} is given twice.", "Give each file once.")
+        if not account_details and role:
+            raise InputError("--role goes with --account-details.", "Leave it out with --policy and --inline-policy.")
         if account_details:
             if not role or managed or inline:
                 raise InputError("--account-details needs --role, and goes without --policy and --inline-policy.")
@@ -155,7 +173,7 @@ def _answer(
         if twice:
             raise InputError(f"Two policies are called {twice}.", "Name them: --policy NAME=FILE.")
         for pattern in keep:
-            if ":" not in pattern and pattern != "*":
+            if not _PATTERN.fullmatch(pattern):
                 raise InputError(f"--keep {pattern} is not an action pattern.", "It is service:Action, as s3:Get*.")
         for code in refuse:
             if code not in CODES:
@@ -166,12 +184,12 @@ def _answer(
             catalogue = _refreshed(policies) if refresh else load_catalogue()
             answer = engine(policies, evidence, catalogue, settings)
     except RefineError as error:
-        click.echo(f"refine: {error.say()}", err=True)
+        tell(error)
         sys.exit(2)
     if not answer.proof.holds:
         click.echo("refine: the proof of this proposal fails, so it is not shown: this is a bug.", err=True)
         for problem in answer.proof.problems:
-            click.echo(f"  {problem}", err=True)
+            click.echo(f"  {plain(problem)}", err=True)
         sys.exit(3)
     return policies, evidence, answer
 
@@ -217,31 +235,45 @@ def _patience(message: str) -> Iterator[None]:
             click.echo("\r" + " " * len(message) + "\r", err=True, nl=False)
 
 
+def _called(file: str) -> str:
+    return "Standard input" if file == "-" else file
+
+
 def _read(file: str) -> str:
+    """Return a file's text, without the mark in front of it: UTF-8, or UTF-16 as PowerShell's `>` writes it."""
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"{file} is not UTF-8 text.") from None
+        with open(0 if file == "-" else file, "rb", closefd=file != "-") as source:
+            data = source.read()
     except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}.") from None
+        raise InputError(f"{_called(file)} cannot be read: {error.strerror}.") from None
+    try:
+        return data.decode("utf-16" if data[:2] in {BOM_UTF16_LE, BOM_UTF16_BE} else "utf-8").lstrip("\ufeff")
+    except UnicodeDecodeError:
+        raise InputError(f"{_called(file)} is not UTF-8 text.", "Save it as UTF-8.") from None
 
 
 def _json(file: str, text: str) -> Any:
     from bot.policy.language import read_json
 
     try:
-        return read_json(text, file)
+        return read_json(text, _called(file))
     except PolicyError as error:
         raise InputError(error.sentence, error.next_step) from None
+
+
+def _named(given: str) -> tuple[str, str]:
+    """Return the name of a policy and its file, of what was given as [NAME=]FILE."""
+    name, equals, file = given.partition("=")
+    return (name, file) if equals else (Path(given).stem, given)
 
 
 def _policy(given: str, kind: PolicyKind) -> RolePolicy:
     from bot.model import PolicyKind, RolePolicy
     from bot.policy import parse
 
-    name, equals, file = given.partition("=")
-    if not equals:
-        name, file = Path(given).stem, given
+    name, file = _named(given)
+    if not name.strip() or not name.isprintable():
+        raise InputError(f"{given!r} gives a policy no name that can be shown.", "Name it: NAME=FILE.")
     text = _read(file)
     # What `aws iam get-policy-version` and `get-role-policy` print holds the document one level down.
     raw = _json(file, text)
@@ -250,7 +282,7 @@ def _policy(given: str, kind: PolicyKind) -> RolePolicy:
     if isinstance(inner, dict | str):
         text = _text(inner)
     try:
-        parse(text, file)
+        parse(text, _called(file))
     except PolicyError as error:
         raise InputError(error.sentence, error.next_step) from None
     arn = f"arn:aws:iam::000000000000:policy/{name}" if kind is PolicyKind.CUSTOMER else ""
@@ -262,66 +294,119 @@ def _evidence(file: str, arn: str, created: datetime | None) -> Evidence:
 
     raw = _json(file, _read(file))
     if not isinstance(raw, dict):
-        raise InputError(f"{file} is not a last accessed report: it is no JSON object.")
+        raise InputError(f"{_called(file)} is not a last accessed report: it is no JSON object.")
     try:
         return read_report(raw, role_arn=arn, role_created_at=created)
     except RefineError as error:
-        raise InputError(f"{file}: {error.sentence}", error.next_step) from None
+        raise InputError(f"{_called(file)}: {error.sentence}", error.next_step) from None
+
+
+# -------------------- what get-account-authorization-details printed
 
 
 def _from_details(file: str, name: str) -> tuple[list[RolePolicy], datetime | None, str]:
-    raw = _json(file, _read(file))
-    if not isinstance(raw, dict) or not isinstance(raw.get("RoleDetailList"), list):
-        raise InputError(f"{file} is not the output of get-account-authorization-details: it has no $.RoleDetailList.")
-    at = next((i for i, r in enumerate(raw["RoleDetailList"]) if r.get("RoleName") == name), None)
-    if at is None:
-        raise InputError(f"{file} holds no role called {name}.", "Fetch the details with --filter Role, or with none.")
     try:
-        return _role(file, raw, raw["RoleDetailList"][at])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        return _role(_Place("$", _json(file, _read(file))), name)
+    except _NotThereError as error:
         raise InputError(
-            f"{file} does not hold at $.RoleDetailList[{at}] what get-account-authorization-details writes ({error})."
+            f"{_called(file)} is not the output of get-account-authorization-details: {error}.",
+            "Give what that command prints, whole.",
         ) from None
+    except InputError as error:
+        raise InputError(f"{_called(file)}: {error.sentence}", error.next_step) from None
 
 
-def _role(file: str, raw: dict[str, Any], role: dict[str, Any]) -> tuple[list[RolePolicy], datetime | None, str]:
+class _NotThereError(Exception):
+    """A JSON value is missing or of another type than AWS writes; says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A JSON value and its path; what is not as AWS writes it is told by that path."""
+
+    path: str
+    value: Any
+
+    def get(self, key: str) -> _Place:
+        if not isinstance(self.value, dict):
+            raise _NotThereError(f"its {self.path} is not an object")
+        return _Place(f"{self.path}.{key}", self.value.get(key))
+
+    def each(self, key: str) -> list[_Place]:
+        """Return the parts of a list; none where there is no list."""
+        found = self.get(key)
+        if not isinstance(found.value, list | None):
+            raise _NotThereError(f"its {found.path} is not a list")
+        return [_Place(f"{found.path}[{i}]", v) for i, v in enumerate(found.value or ())]
+
+    def text(self, key: str) -> str:
+        found = self.get(key)
+        if not isinstance(found.value, str) or not found.value or not found.value.isprintable():
+            raise _NotThereError(f"its {found.path} {'is missing' if found.value is None else 'is not a text'}")
+        return found.value
+
+    def count(self, key: str, default: int) -> int:
+        found = self.get(key)
+        if found.value is None:
+            return default
+        if not isinstance(found.value, int) or isinstance(found.value, bool) or found.value < 0:
+            raise _NotThereError(f"its {found.path} is not a number of principals")
+        return found.value
+
+    def document(self, key: str) -> str:
+        found = self.get(key)
+        if not isinstance(found.value, dict | str):
+            raise _NotThereError(f"its {found.path} is not a policy document")
+        return _text(found.value)
+
+    def time(self, key: str) -> datetime | None:
+        from bot.policy.report import moment
+
+        found = self.get(key)
+        return moment(found.value, found.path)
+
+
+def _role(raw: _Place, name: str) -> tuple[list[RolePolicy], datetime | None, str]:
     from bot.model import PolicyKind, RolePolicy
-    from bot.policy.report import moment
 
-    managed = {p["Arn"]: p for p in raw.get("Policies", ())}
+    if raw.get("RoleDetailList").value is None:
+        raise _NotThereError("it has no $.RoleDetailList")
+    role = next((r for r in raw.each("RoleDetailList") if r.get("RoleName").value == name), None)
+    if role is None:
+        raise InputError(f"It holds no role called {name}.", "Fetch the details with --filter Role, or with none.")
+    managed = {p.text("Arn"): p for p in raw.each("Policies")}
     found: list[RolePolicy] = []
-    for each in role.get("AttachedManagedPolicies", ()):
-        details = managed.get(each["PolicyArn"])
+    for each in role.each("AttachedManagedPolicies"):
+        arn = each.text("PolicyArn")
+        details = managed.get(arn)
         if details is None:
-            raise InputError(
-                f"{file} does not hold {each['PolicyArn']}.", "Fetch the details with every --filter, or none."
-            )
-        version = next((v for v in details["PolicyVersionList"] if v.get("IsDefaultVersion")), None)
+            raise InputError(f"It does not hold {arn}.", "Fetch the details with every --filter, or none.")
+        version = next((v for v in details.each("PolicyVersionList") if v.get("IsDefaultVersion").value is True), None)
         if version is None:
-            raise InputError(f"{file} does not hold the version of {each['PolicyArn']} that is in force.")
+            raise InputError(f"It does not hold the version of {arn} that is in force.", "Fetch the details anew.")
         found.append(
             RolePolicy(
-                name=each["PolicyName"],
-                kind=PolicyKind.AWS if ":iam::aws:" in each["PolicyArn"] else PolicyKind.CUSTOMER,
-                arn=each["PolicyArn"],
-                text=_text(version["Document"]),
-                attachments=int(details.get("AttachmentCount", 1)),
-                boundary_uses=int(details.get("PermissionsBoundaryUsageCount", 0)),
-                default_version=version["VersionId"],
-                version_created_at=moment(version.get("CreateDate"), "CreateDate"),
+                name=each.text("PolicyName"),
+                kind=PolicyKind.AWS if ":iam::aws:" in arn else PolicyKind.CUSTOMER,
+                arn=arn,
+                text=version.document("Document"),
+                attachments=details.count("AttachmentCount", 1),
+                boundary_uses=details.count("PermissionsBoundaryUsageCount", 0),
+                default_version=version.text("VersionId"),
+                version_created_at=version.time("CreateDate"),
             )
         )
     found += [
-        RolePolicy(name=p["PolicyName"], kind=PolicyKind.INLINE, text=_text(p["PolicyDocument"]))
-        for p in role.get("RolePolicyList", ())
+        RolePolicy(name=p.text("PolicyName"), kind=PolicyKind.INLINE, text=p.document("PolicyDocument"))
+        for p in role.each("RolePolicyList")
     ]
     if not found:
-        raise InputError(f"The role {role['RoleName']} has no permissions policies, so there is nothing to trim.")
-    return found, moment(role.get("CreateDate"), "CreateDate"), str(role["Arn"])
+        raise InputError(f"The role {name} has no permissions policies, so there is nothing to trim.")
+    return found, role.time("CreateDate"), role.text("Arn")
 
 
 def _text(document: Any) -> str:
-    return document if isinstance(document, str) else json.dumps(document, ensure_ascii=False)
+    return document.lstrip("\ufeff") if isinstance(document, str) else json.dumps(document, ensure_ascii=False)
 
 
 # -------------------- the three forms

@@ -136,7 +136,7 @@ def _list(value: Any, at: str) -> Iterable[Any]:
 
 def _text(value: Mapping[str, Any], key: str, at: str) -> str:
     found = value.get(key)
-    if found is not None and not isinstance(found, str):
+    if found is not None and not (isinstance(found, str) and found.isprintable()):
         raise InputError(f"The report has something at {at}.{key} that is not a text.")
     return found or ""
 
@@ -148,11 +148,16 @@ def _name(value: Mapping[str, Any], key: str, at: str) -> str:
     return found
 
 
+_TIME = "It is like 2026-01-31T00:00:00Z."
+
+
 def moment(value: Any, name: str) -> datetime | None:
-    """Return an aware time from botocore's datetime or the CLI's ISO text (or seconds since 1970).
+    """Return an aware time in UTC from botocore's datetime or the CLI's ISO text (or seconds since 1970).
+
+    A time without a zone is one in UTC, as IAM's are.
 
     Raises:
-        InputError: it is no time.
+        InputError: it is no time, or one so far away that IAM cannot have written it.
     """
     if value is None:
         return None
@@ -163,6 +168,9 @@ def moment(value: Any, name: str) -> datetime | None:
             at = datetime.fromtimestamp(value, UTC)
         else:
             at = datetime.fromisoformat(str(value))
+        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except (ValueError, OverflowError, OSError):
-        raise InputError(f"{name} holds {str(value)[:40]!r}, which is not a time.") from None
-    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+        raise InputError(f"{name} holds {str(value)[:40]!r}, which is not a time.", _TIME) from None
+    if not 2000 <= at.year < 2200:
+        raise InputError(f"{name} holds {str(value)[:40]!r}, which is no time of IAM's.", _TIME)
+    return at

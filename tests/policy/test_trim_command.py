@@ -1,5 +1,6 @@
 """`refine trim`, through its front door: files in, an answer out."""
 
+import functools
 import json
 import os
 import pty
@@ -10,7 +11,9 @@ from typing import Any
 
 import jsonschema
 import pytest
+from click.testing import CliRunner
 
+from bot.__main__ import refine as command
 from bot.model import Verdict
 from tests.policy.data import ALL_OF_DYNAMODB, report
 
@@ -103,7 +106,12 @@ BAD = {
     "nothing": ("", "line 1, column 1"),
     "a list": ("[]", "its $ is not a JSON object"),
     "too deep": ("[" * 5000, "nested too deeply"),
-    "not UTF-8": (b"\xff\xfe{}", "not UTF-8"),
+    "not UTF-8": (b'{"Version": "\xff"}', "not UTF-8"),
+    "half a UTF-16": (b"\xff\xfe{", "not UTF-8"),
+    "an element that would act on the terminal": (
+        '{"\\u001b[2J\\u202e": 1}',
+        "unknown element at $.\\u001b[2J\\u202e.",
+    ),
     "a resource that is none": ('{"Statement":{"Effect":"Allow","Action":"*","Resource":[1]}}', "$.Statement.Resource"),
     "no resource": ('{"Statement":{"Effect":"Allow","Action":"*"}}', "Resource or NotResource"),
     "an effect that is none": ('{"Statement":[{"Effect":"allow","Action":"*","Resource":"*"}]}', "$.Statement[0]"),
@@ -174,6 +182,19 @@ REPORTS = {
     "a time that is none": (
         {**report(), "ServicesLastAccessed": [{"ServiceNamespace": "s3", "LastAuthenticated": "soon"}]},
         "$.ServicesLastAccessed[0].LastAuthenticated holds 'soon'",
+    ),
+    "a time before all others": ({**report(), "JobCompletionDate": "0001-01-01T00:00:00+14:00"}, "holds '0001-01-01T"),
+    "a time after all others": ({**report(), "JobCompletionDate": "9999-12-31T23:59:59-12:00"}, "holds '9999-12-31T"),
+    "a time before IAM": ({**report(), "JobCompletionDate": "0001-01-01T00:00:00Z"}, "no time of IAM's. It is like 20"),
+    "milliseconds": ({**report(), "JobCompletionDate": 1769814000000}, "holds '1769814000000'"),
+    "more seconds than there are": ({**report(), "JobCompletionDate": 1e300}, "holds '1e+300'"),
+    "a time before IAM in a service": (
+        {**report(), "ServicesLastAccessed": [{"ServiceNamespace": "s3", "LastAuthenticated": -1e10}]},
+        "$.ServicesLastAccessed[0].LastAuthenticated holds '-10000000000.0'",
+    ),
+    "a Region that would act on the terminal": (
+        {**report(), "ServicesLastAccessed": [{"ServiceNamespace": "s3", "LastAuthenticatedRegion": "\x1b[2J"}]},
+        "$.ServicesLastAccessed[0].LastAuthenticatedRegion that is not a text",
     ),
     "no time at all": ({**report(), "JobCompletionDate": None}, "no JobCompletionDate"),
 }
@@ -268,13 +289,25 @@ def test_explain_tells_of_one_action(folder: Path) -> None:
 
 ARGS = ("--policy", "DynamoDBAccess.json", "--last-accessed", "report.json", "--now", NOW)
 WRONG = {
+    "no days": (("trim", *ARGS, "--window", "-5"), "'--window'"),
+    "an unknown mode": (("trim", *ARGS, "--mode", "bold"), "'--mode'"),
+    "a time of no use": (("trim", *ARGS[:4], "--now", "0001-01-01"), "--now holds '0001-01-01', which is no time of"),
+    "half a pattern": (("trim", *ARGS, "--keep", "s3:"), "--keep s3: is not an action pattern."),
+    "a pattern of three": (("trim", *ARGS, "--keep", "s3:Get:x"), "--keep s3:Get:x is not an action pattern."),
+    "a file twice": (("trim", *ARGS, "--policy", "Other=DynamoDBAccess.json"), "DynamoDBAccess.json is given twice."),
+    "standard input twice": (("trim", "--policy", "-", "--last-accessed", "-"), "Standard input is given twice."),
+    "a name that is none": (("trim", *ARGS[2:], "--policy", "=DynamoDBAccess.json"), "Name it: NAME=FILE."),
+    "a name that acts": (("trim", *ARGS[2:], "--policy", "\x1b[2J=DynamoDBAccess.json"), "Name it: NAME=FILE."),
+    "a file that acts": (("trim", *ARGS, "--inline-policy", "A=\x1b[2J.json"), "\\u001b[2J.json cannot be read"),
+    "a folder": (("trim", *ARGS, "--inline-policy", "A=."), ". cannot be read: Is a directory."),
+    "a role without details": (("trim", *ARGS, "--role", "R"), "--role goes with --account-details."),
     "no policy": (("trim", "--last-accessed", "report.json"), "No policy was given."),
     "no such file": (("trim", "--policy", "no.json", "--last-accessed", "report.json"), "no.json cannot be read"),
     "no time": (("trim", *ARGS[:4], "--now", "yesterday"), "--now holds 'yesterday'"),
     "no pattern": (("trim", *ARGS, "--keep", "GetObject"), "--keep GetObject is not an action pattern."),
     "no code": (("trim", *ARGS, "--refuse", "too_hot"), "--refuse too_hot is no warning there is. There are role_too"),
     "a refusal": (("trim", *ARGS[:4], "--now", "2026-03-01T00:00:00Z", "--refuse", "report_too_old"), "hours old"),
-    "one name twice": (("trim", *ARGS, "--policy", "DynamoDBAccess.json"), "Two policies are called DynamoDBAccess."),
+    "one name twice": (("trim", *ARGS, "--policy", "./DynamoDBAccess.json"), "Two policies are called DynamoDBAccess."),
     "details without a role": (
         ("trim", "--account-details", "x.json", "--last-accessed", "report.json"),
         "needs --role",
@@ -289,10 +322,14 @@ def test_a_wrong_call_ends_with_status_2_and_says_what_to_do(folder: Path, name:
     assert (done.returncode, done.stdout) == (2, "")
     assert why in done.stderr
     assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stderr
 
 
 DETAILS = {
-    "no details": ("[]", "no $.RoleDetailList"),
+    "no details": ("{}", "no $.RoleDetailList"),
+    "a list": ("[]", "its $ is not an object"),
+    "a role that is none": ('{"RoleDetailList": [5]}', "its $.RoleDetailList[0] is not an object"),
+    "roles that are none": ('{"RoleDetailList": {"RoleName": "R"}}', "its $.RoleDetailList is not a list"),
     "another role": ('{"RoleDetailList": []}', "holds no role called R"),
     "half a role": ('{"RoleDetailList": [{"RoleName": "R", "AttachedManagedPolicies": [{}]}]}', "$.RoleDetailList[0]"),
     "a policy left out": (
@@ -313,6 +350,113 @@ def test_account_details_that_are_none_are_told(folder: Path, name: str) -> None
     assert (done.returncode, done.stdout) == (2, "")
     assert why in done.stderr
     assert "Traceback" not in done.stderr
+
+
+ODD: tuple[Any, ...] = (None, True, -1, 1.5, 10**400, "", "\x1b[2J", [], [5], {}, {"a": 5})
+
+
+def test_account_details_with_odd_values_are_told_by_their_path(folder: Path) -> None:
+    """Every value of the details in turn becomes every odd one: an answer, or one sentence with the path."""
+    places: list[tuple[str, ...]] = []
+
+    def walk(tree: Any, path: tuple[Any, ...]) -> None:
+        places.append(path)
+        for key in tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ():
+            if key != "Document" and key != "PolicyDocument":
+                walk(tree[key], (*path, key))
+
+    walk(details(), ())
+    told = 0
+    for path in places[1:]:
+        for odd in ODD:
+            tree = details()
+            *above, last = path
+            functools.reduce(lambda t, k: t[k], above, tree)[last] = odd
+            (folder / "details.json").write_text(json.dumps(tree))
+            done = CliRunner().invoke(
+                command,
+                ["trim", "--account-details", str(folder / "details.json"), "--role", "ApplicationRole",
+                 "--last-accessed", str(folder / "report.json"), "--now", NOW],
+            )  # fmt: skip
+            assert done.exit_code in {0, 2}, (path, odd, done.exception)
+            assert "\x1b" not in done.output
+            if done.exit_code == 2:
+                told += 1
+                assert done.stdout == ""
+                assert len(done.stderr.splitlines()) == 1
+                assert (
+                    "$." in done.stderr
+                    or "does not hold" in done.stderr
+                    or "holds no role" in done.stderr
+                    or ("nothing to trim" in done.stderr or "nested" in done.stderr or "number" in done.stderr)
+                ), (path, odd, done.stderr)
+    assert told > 80
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be"])
+def test_files_that_windows_wrote_are_read(folder: Path, encoding: str) -> None:
+    for file in folder.iterdir():
+        text = file.read_text()
+        file.write_bytes(("\ufeff" + text).encode(encoding))
+    for form in ("text", "json", "diff"):
+        done = refine(folder, "trim", *ARGS, "--mode", "strict", "--format", form)
+        assert done.returncode == 0, done.stderr
+        assert "DescribeTable" in done.stdout
+        assert "\ufeff" not in done.stdout
+
+
+def test_nothing_of_a_file_acts_on_the_terminal(folder: Path) -> None:
+    """Every string of a policy that may hold anything holds escape sequences, C0, C1 and a bidirectional mark."""
+    acts = "\x1b[2J\x07\x9b2J\x7f\u202e\x85"
+    body = {"Version": "2012-10-17", "Id": acts, "Statement": [
+        {"Sid": acts, "Effect": "Allow", "Action": "dynamodb:*", "Resource": f"arn:aws:dynamodb:*:*:table/{acts}",
+         "Condition": {"StringEquals": {f"aws:{acts}": acts}}}]}  # fmt: skip
+    (folder / "DynamoDBAccess.json").write_text(json.dumps(body, ensure_ascii=False))
+    for form in ("text", "json", "diff"):
+        done = refine(folder, "trim", *ARGS, "--mode", "strict", "--format", form)
+        assert done.returncode == 0, done.stderr
+        assert {c for c in done.stdout if not c.isprintable()} == {"\n"}
+        if form == "json":
+            [policy] = json.loads(done.stdout)["policies"]
+            assert policy["document"]["Statement"][0]["Sid"] == acts
+    done = refine(folder, "explain", *ARGS, "s3:\x1b[2J")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "\x1b" not in done.stderr
+
+
+def test_an_answer_that_cannot_be_written_is_no_success(folder: Path) -> None:
+    for args in (["trim", *ARGS], ["trim", *ARGS, "--format", "json"], ["--help"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "bot", *args], cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True,
+                check=False,
+            )  # fmt: skip
+        assert done.returncode == 1
+        assert done.stderr == "refine: The answer could not be written: No space left on device.\n"
+
+
+def test_a_reader_who_left_gets_no_traceback(folder: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "bot", "trim", *ARGS], cwd=folder, stdout=writing, stderr=subprocess.PIPE, text=True,
+        check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_closed_standard_streams_are_told(folder: Path) -> None:
+    for redirect, why in ((">&-", "Standard output is closed"), ("<&-", "Standard input cannot be read")):
+        policy = "-" if redirect == "<&-" else "DynamoDBAccess.json"
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'exec "$0" -m bot trim --policy {policy} --last-accessed report.json {redirect}',
+             sys.executable],
+            cwd=folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode in {1, 2}
+        assert why in done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_what_get_policy_version_prints_is_read_too(folder: Path) -> None:
