@@ -70,7 +70,7 @@ class DeniedError(RefineError):
 
 
 class ThrottledError(RefineError):
-    """AWS or Slack asked to slow down longer than we were ready to wait."""
+    """AWS or Slack asked to slow down, or to come back, longer than we were ready to wait: nothing was changed."""
 
     code = "throttled"
 

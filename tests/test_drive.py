@@ -750,6 +750,50 @@ async def test_a_throttle_is_waited_out_for_half_a_minute_and_then_left_to_the_c
     assert writes(aws) == ["PutRolePolicy"]
 
 
+@pytest.mark.parametrize(
+    ("operation", "code"),
+    [
+        ("PutRolePolicy", "ConcurrentModification"),
+        ("PutRolePolicy", "EntityTemporarilyUnmodifiable"),
+        ("PutRolePolicy", "ServiceFailure"),
+        ("AttachRolePolicy", "NoSuchEntity"),  # of the copy that was made a moment ago
+        ("CreatePolicyVersion", "LimitExceeded"),  # though the oldest one was deleted a moment ago
+    ],
+)
+async def test_a_refusal_that_passes_is_tried_again_after_a_look(
+    operation: str, code: str, aws: LocalAws, tmp_path: Path
+) -> None:
+    async with stage(aws, tmp_path, ("aws", "full", "inline")) as world:
+        case = await approved(world, aws)
+        aws.fault(operation, "refused", code=code, times=2)
+        order = []
+        plain = world.aws.role
+
+        async def role(*args: Any) -> Any:
+            order.append(len([c for c in aws.calls() if c["operation"] == operation]))
+            return await plain(*args)
+
+        world.aws.role = role  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert case.state is CaseState.WATCHING, case.sentence
+        assert {1, 2} <= set(order), "each time after a look"
+        assert await world.store.verify_audit() is None
+    assert [c["outcome"] for c in aws.calls() if c["operation"] == operation] == [code, code, "ok"]
+
+
+async def test_a_refusal_that_does_not_pass_takes_the_change_back(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("aws", "inline")) as world:
+        before = torture.in_force(aws)
+        case = await approved(world, aws)
+        aws.fault("PutRolePolicy", "refused", code="LimitExceeded")
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert "LimitExceeded" in case.sentence
+        assert "as if nothing had been written" in case.sentence
+        assert torture.in_force(aws) == before
+    assert 2 < len([c for c in aws.calls() if c["operation"] == "PutRolePolicy"]) < 8
+
+
 async def test_a_look_that_fails_leaves_the_step_as_not_sent(aws: LocalAws, tmp_path: Path) -> None:
     async with stage(aws, tmp_path) as world:
         case = await approved(world, aws)

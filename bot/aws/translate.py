@@ -70,8 +70,13 @@ CREDENTIALS: Final = frozenset(
     }
 )
 NOT_FOUND: Final = frozenset({"NoSuchEntity", "NoSuchEntityException", "ResourceNotFoundException"})
-# AWS gave up on the request half-way: the status is below 500, and still nobody knows.
-UNFINISHED: Final = frozenset({"RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete"})
+# Another request has the very thing in hand: refused, and worth another try in a moment.
+# Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html
+BUSY: Final = frozenset({"EntityTemporarilyUnmodifiable", "ConcurrentModification"})
+# AWS gave up on the request half-way: whatever the status is, nobody knows.
+UNFINISHED: Final = frozenset(
+    {"RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete", "ServiceFailure", "InternalFailure"}
+)
 
 _NO_CREDENTIALS: Final = (
     boto.NoCredentialsError,
@@ -145,6 +150,10 @@ def _answer(error: boto.ClientError, action: str, account: str, *, writing: bool
     where = f" in account {account}" if account else ""
     if code in THROTTLED or status == 429:
         return ThrottledError(f"AWS asks to slow down: {action}{where} was throttled.", "Try again in a minute.")
+    if code.removesuffix("Exception") in BUSY:
+        return ThrottledError(
+            f"AWS is busy with what {action}{where} was about ({code}), so nothing was changed.", "Refine tries again."
+        )
     if code in CREDENTIALS:
         return UnavailableError(
             f"AWS does not accept the bot's credentials ({code}), so {action} was not done.", "Renew them."

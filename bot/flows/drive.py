@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ from bot.errors import (
     NotFoundError,
     ProofError,
     RefineError,
+    RefusedError,
     StaleError,
     StoreError,
     ThrottledError,
@@ -315,6 +316,7 @@ async def _step(world: World, change: Change, permit: Permit, step: Step, *, sen
     # On disk before the look, not after it: nothing slow may come between the look and the write.
     await world.store.mark(change.id, step.number, StepState.STARTED)
     pauses = iter(PAUSES)
+    again = _patience(world)
     unknown = 0
     try:
         seen, policy, why = await _look(world, change, step, patient=sent)
@@ -353,14 +355,20 @@ async def _step(world: World, change: Change, permit: Permit, step: Step, *, sen
         except (UnavailableError, StoreError):
             raise
         except RefineError as error:
-            # A definite no to this try; an earlier one may have had its effect all the same, and be why.
-            if sent or unknown:
-                seen, policy, _ = await _look(world, change, step, patient=True)
-                if seen == "after":
-                    break
-            else:
-                await world.store.mark(change.id, step.number, StepState.PLANNED)
-            raise _StepError(error.sentence, error.next_step) from error
+            # A definite no to this try. But where it was for what AWS holds (LimitExceeded, DeleteConflict,
+            # NoSuchEntity …), and AWS shows the step as still to do, the servers that answered may not know yet what
+            # was written a moment ago: it is tried again as long as reads are waited for.
+            pause = next(again, None) if isinstance(error, RefusedError | NotFoundError) else None
+            if pause is None:
+                if sent or unknown:  # an earlier try may have had its effect all the same, and be why
+                    seen, policy, _ = await _look(world, change, step, patient=True)
+                    if seen == "after":
+                        break
+                else:
+                    await world.store.mark(change.id, step.number, StepState.PLANNED)
+                raise _StepError(error.sentence, error.next_step) from error
+            log.warning("refused, looking again", change=change.id, step=step.number, error=error.sentence)
+            await world.sleep(pause)
         else:
             await world.store.mark(change.id, step.number, StepState.DONE, made.version)
             world.poke()
@@ -409,15 +417,21 @@ async def _look(
             return "other", policy, why
         return seen, policy, f"{step.policy_name} is not what it was any more: somebody else changed it."
 
+    seen = await once()
+    for pause in _patience(world):
+        if seen[0] == "after" or (seen[0] == "before" and not patient):
+            break
+        await world.sleep(pause)
+        seen = await once()
+    return seen
+
+
+def _patience(world: World) -> Iterator[float]:
+    """Yield the pauses between the looks at AWS, until its reads have had the time to follow a write; in seconds."""
     waited = 0.0
     pause = 0.2
-    while True:
-        seen = await once()
-        if seen[0] == "after" or waited >= world.settings.refine_settle_seconds:
-            return seen
-        if not patient and seen[0] == "before":
-            return seen
-        await world.sleep(pause)
+    while waited < world.settings.refine_settle_seconds:
+        yield pause
         waited += pause
         pause = min(pause * LOOKS, 3.0)
 
@@ -447,15 +461,13 @@ async def _verify(world: World, change: Change) -> Role:
 
 
 async def _read_until(world: World, arn: str, good: Callable[[Role], bool]) -> Role:
-    waited = 0.0
-    pause = 0.2
-    while True:
-        role = await world.aws.role(arn)
-        if good(role) or waited >= world.settings.refine_settle_seconds:
-            return role
+    role = await world.aws.role(arn)
+    for pause in _patience(world):
+        if good(role):
+            break
         await world.sleep(pause)
-        waited += pause
-        pause = min(pause * LOOKS, 3.0)
+        role = await world.aws.role(arn)
+    return role
 
 
 def force(role: Role) -> str:

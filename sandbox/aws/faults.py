@@ -7,7 +7,7 @@ import threading
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-Kind = Literal["latency", "throttle", "denied", "error_before", "error_after", "lost_reply", "lag"]
+Kind = Literal["latency", "throttle", "denied", "refused", "error_before", "error_after", "lost_reply", "lag"]
 KINDS = frozenset(get_args(Kind))
 SERVICES = {"accessanalyzer": "access-analyzer"}  # people write botocore's name, requests are signed with AWS's
 
@@ -17,6 +17,7 @@ class Fault:
     """One rule. `rate` is the share of calls that it hits, `times` how many hits are left (None: no end).
 
     latency: the answer takes `seconds` longer. throttle, denied: refused before it has any effect, as AWS does it.
+    refused: the same, with the error code that `code` names.
     error_before, error_after: a server error without and with the effect. lost_reply: the effect, then a closed
     connection. lag: reads show the state of `seconds` ago.
     """
@@ -27,11 +28,14 @@ class Fault:
     seconds: float = 0.0
     rate: float = 1.0
     times: int | None = None
+    code: str = ""
 
     def __post_init__(self) -> None:
         self.service = SERVICES.get(self.service, self.service)
         if self.kind not in KINDS:
             raise ValueError(f"there is no fault {self.kind!r}: it is one of {', '.join(sorted(KINDS))}")
+        if (self.kind == "refused") is not bool(self.code):
+            raise ValueError("refused, and nothing else, is with the code of an error")
         if not 0 <= self.rate <= 1:
             raise ValueError("a rate is a share between 0 and 1")
 
@@ -46,6 +50,7 @@ class Hit:
     latency: float = 0.0
     throttle: bool = False
     denied: bool = False
+    refused: str = ""
     error_before: bool = False
     error_after: bool = False
     lost_reply: bool = False
@@ -89,6 +94,8 @@ class Faults:
                     hit.latency += rule.seconds
                 elif rule.kind == "lag":
                     hit.lag = max(hit.lag, rule.seconds)
+                elif rule.kind == "refused":
+                    hit.refused = rule.code
                 else:
                     setattr(hit, rule.kind, True)
                 if rule.times is not None:

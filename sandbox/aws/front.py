@@ -31,6 +31,7 @@ class AwsError(ServiceException):
 
 # Codes that no operation's model lists have no status there, and moto warns of them.
 _STATUS = {"AccessDenied": 403, "ExpiredToken": 403, "InternalFailure": 500, "Throttling": 400, "InvalidAction": 400}
+_STATUS |= {"EntityTemporarilyUnmodifiable": 409, "ConcurrentModification": 409}
 COMMON_ERROR_CODES.extend(_STATUS)
 
 
@@ -84,6 +85,8 @@ class Front(BaseResponse):
                 return self.refuse(*self.throttled)
             if hit.denied:
                 return self.refuse(self.denied, f"You are not authorized to perform {self.signing_name}:{operation}")
+            if hit.refused:
+                return self.refuse(hit.refused, "The request was refused on purpose.")
             if hit.error_before:
                 return self.refuse(*self.failed)
             session = self.state.sessions.get(self.access_key)

@@ -88,9 +88,12 @@ class LocalAws:
         service: str = "iam",
         seconds: float = 0.0,
         rate: float = 1.0,
+        code: str = "",
     ) -> None:
         """Add a rule: see sandbox.aws.faults.Fault."""
-        self.faults.add(Fault(kind=kind, operation=operation, service=service, seconds=seconds, rate=rate, times=times))
+        self.faults.add(
+            Fault(kind=kind, operation=operation, service=service, seconds=seconds, rate=rate, times=times, code=code)
+        )
 
     def clear_faults(self) -> None:
         self.faults.clear()

@@ -51,6 +51,16 @@ def test_a_throttled_write_has_no_effect(aws: LocalAws) -> None:
     assert versions(aws) == ["v1", "v2"]
 
 
+def test_a_write_is_refused_with_the_code_that_was_asked_for(aws: LocalAws) -> None:
+    aws.fault(operation="CreatePolicyVersion", kind="refused", code="EntityTemporarilyUnmodifiable", times=1)
+    assert refused(lambda: new_version(aws))[:2] == ("EntityTemporarilyUnmodifiable", 409)
+    assert versions(aws) == ["v1"]
+    with pytest.raises(ValueError, match="with the code of an error"):
+        aws.fault(kind="refused")
+    with pytest.raises(ValueError, match="with the code of an error"):
+        aws.fault(kind="denied", code="LimitExceeded")
+
+
 def test_botocore_knows_a_throttle_and_tries_again(aws: LocalAws) -> None:
     aws.fault(operation="CreatePolicyVersion", kind="throttle", times=2)
     new_version(aws, retries={"total_max_attempts": 3, "mode": "standard"})
