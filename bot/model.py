@@ -288,11 +288,12 @@ class Outcome(StrEnum):
     TRIMMED = "trimmed"
     REMOVED = "removed"
     SPLIT = "split"
+    GIVEN_BACK = "given back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyOutcome:
-    """What becomes of one old policy. A split yields several outcomes with the same `source`."""
+    """What becomes of one old policy. A split, and a give-back, can yield several outcomes with the same `source`."""
 
     name: str  # of the new policy; the old one's, or derived from it for parts of a split
     kind: PolicyKind
@@ -356,8 +357,21 @@ class Trim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GiveBack:
+    """What a proposal gives back of what a change took away, and to which policies."""
+
+    change: ChangeId  # the one that took it away: nothing is given that its snapshot did not grant
+    actions: tuple[str, ...]
+    # `source` of each outcome that stems from a policy which the change touched, with that policy's key.
+    origin: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A trim of one role at one moment, stored whole, approved by its digest."""
+    """A trim of one role at one moment, or a give-back of a part of one, stored whole, approved by its digest.
+
+    Of a give-back, `trim` has the verdicts of what the snapshot granted, and the documents for the live policies.
+    """
 
     id: ProposalId
     case_id: CaseId
@@ -369,6 +383,7 @@ class Proposal:
     proposed_at: datetime
     supersedes: ProposalId | None = None
     reason: str = ""  # why it was adjusted, in the words of whoever asked for it
+    give_back: GiveBack | None = None
 
     @property
     def live_digest(self) -> Digest:
@@ -380,8 +395,11 @@ class Proposal:
         return tuple(a.action for a in self.trim.actions if a.verdict in kept)
 
     def digest(self) -> Digest:
-        """What an approval names: the role, the live policies, the evidence and the documents."""
-        return digest([self.role.arn, self.live_digest, self.evidence.digest(), self.trim.documents_digest()])
+        """What an approval names: the role, the live policies, the evidence and the documents; and what is given."""
+        parts = [self.role.arn, self.live_digest, self.evidence.digest(), self.trim.documents_digest()]
+        if self.give_back is not None:
+            parts += [self.give_back.change, *self.give_back.actions]
+        return digest(parts)
 
 
 # -------------------- a case and its end

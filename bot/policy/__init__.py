@@ -3,6 +3,7 @@
 from bot.policy.catalogue import Catalogue, load_catalogue
 from bot.policy.check import check
 from bot.policy.engine import trim
+from bot.policy.give import give, prove
 from bot.policy.language import parse, size
 from bot.policy.rehearse import Call, Rehearsal, calls_of, rehearse
 from bot.policy.summary import Permits, permits_summary
@@ -14,9 +15,11 @@ __all__ = [
     "Rehearsal",
     "calls_of",
     "check",
+    "give",
     "load_catalogue",
     "parse",
     "permits_summary",
+    "prove",
     "rehearse",
     "size",
     "trim",

@@ -58,6 +58,12 @@ def check(
     return Proof(no_new_access=not access, nothing_used_lost=not lost, problems=tuple(access + lost))
 
 
+def allowed(new: Sequence[PolicyOutcome], actions: Collection[str]) -> tuple[str, ...]:
+    """Return those of the actions that an Allow statement of the documents allows, wherever it counts."""
+    allows = [_Allow(s) for o in new if o.text is not None for s in parse(o.text, o.name).statements if s.allow]
+    return tuple(a for a in actions if any(each.allows(a.lower()) for each in allows))
+
+
 def _compare(
     name: str, old: Document, new: Sequence[Document], must: dict[str, str], access: list[str], lost: list[str]
 ) -> None:

@@ -27,7 +27,7 @@ def trim(policies: Sequence[RolePolicy], evidence: Evidence, catalogue: Catalogu
         NoEvidenceError: a warning that the settings make a refusal.
     """
     documents = {p.key: parse(p.text, p.name) for p in policies}
-    lex = _extended(documents.values(), evidence, catalogue)
+    lex = extended(documents.values(), evidence, catalogue)
     grants = {
         key: {s.index: granted_by(s, lex) for s in document.statements if s.allow}
         for key, document in documents.items()
@@ -65,7 +65,7 @@ def trim(policies: Sequence[RolePolicy], evidence: Evidence, catalogue: Catalogu
 # -------------------- what is granted
 
 
-def _extended(documents: Iterable[Document], evidence: Evidence, catalogue: Catalogue) -> Lexicon:
+def extended(documents: Iterable[Document], evidence: Evidence, catalogue: Catalogue) -> Lexicon:
     """Return the catalogue with what the report tracks, and what the policies name, though it did not know it.
 
     A name nobody knows, and a pattern that means nothing known, stand for themselves. So does each pattern of a service
