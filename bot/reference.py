@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from bot.policy.catalogue import Action, Catalogue, Extended
 
 INDEX = "https://servicereference.us-east-1.amazonaws.com/"
 _FRESH = 24 * 3600.0  # seconds: AWS's own changes take as long to show
+_PREFIX = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_AT_ONCE = 4  # requests
 _LARGE = 16 * 1024 * 1024  # bytes; the largest answer, ec2's, is about a tenth of it
 
 
@@ -35,21 +38,24 @@ class Refreshed(Extended):
 
 
 def refreshed(
-    catalogue: Catalogue, services: Iterable[str], cache: Path, *, index: str = INDEX, seconds: float = 3.0
+    catalogue: Catalogue, services: Iterable[str], cache: Path, *, index: str = INDEX, seconds: float = 5.0
 ) -> tuple[Catalogue, tuple[str, ...]]:
     """Return the catalogue with what AWS says of these services, and those of which nothing could be learnt.
 
-    Never raises for the network's sake, and never waits longer than `seconds` for any one answer.
+    Only the index and these services are asked for. Never raises for the network's sake, and never waits longer than
+    `seconds` for all of it.
     """
+    deadline = time.monotonic() + seconds
     wanted = sorted({s.lower() for s in services})
+    listed = _read({"index": index}, cache, deadline).get("index")
     urls = {
         str(e.get("service", "")).lower(): str(e.get("url", ""))
-        for e in _read(index, cache / "index.json", seconds) or ()
+        for e in (listed if isinstance(listed, list) else ())
         if isinstance(e, dict)
     }
-    known = [s for s in wanted if urls.get(s, "").startswith(index.rstrip("/") + "/") and _plain(s)]
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        answers = dict(zip(known, pool.map(lambda s: _read(urls[s], cache / f"{s}.json", seconds), known), strict=True))
+    # A prefix names a file in the cache, and "index" is the index's.
+    known = [s for s in wanted if urls.get(s, "").startswith(index.rstrip("/") + "/") and _PREFIX.fullmatch(s)]
+    answers = _read({s: urls[s] for s in known if s != "index"}, cache, deadline)
     more: list[Action] = []
     for service, raw in answers.items():
         mine = catalogue.actions(service)
@@ -61,10 +67,6 @@ def refreshed(
                 more.append(replace(old, tracked=False))
     silent = tuple(s for s in wanted if not isinstance(answers.get(s), dict))
     return (Refreshed(catalogue, more) if more else catalogue), silent
-
-
-def _plain(service: str) -> bool:
-    return service.replace("-", "").isalnum()
 
 
 def _actions(service: str, raw: Any) -> list[Action]:
@@ -79,22 +81,50 @@ def _actions(service: str, raw: Any) -> list[Action]:
     return found
 
 
-def _read(url: str, file: Path, seconds: float) -> Any:
-    """Return the JSON behind a URL, from the disk where it is fresh there; None where there is none to be had."""
+def _read(urls: Mapping[str, str], cache: Path, deadline: float) -> dict[str, Any]:
+    """Return by name the JSON behind each URL that was had in time, from the disk where it is fresh there."""
+    answers = {name: value for name in urls if (value := _stored(cache / f"{name}.json")) is not None}
+    todo = [name for name in urls if name not in answers]
+    bodies: dict[str, bytes] = {}
+
+    def work() -> None:
+        while todo and time.monotonic() < deadline:
+            with suppress(IndexError, OSError, HTTPException, ValueError):
+                name = todo.pop()
+                bodies[name] = _fetched(urls[name], deadline - time.monotonic())
+
+    # Daemons, because nothing bounds the time of a name server, or of an answer that comes byte by byte.
+    threads = [Thread(target=work, daemon=True) for _ in todo[:_AT_ONCE]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    for name, body in bodies.copy().items():
+        value = _parsed(body)
+        if value is not None:
+            answers[name] = value
+            _keep(cache / f"{name}.json", body)
+    return answers
+
+
+def _fetched(url: str, seconds: float) -> bytes:
+    # The address is AWS's own, or one that the caller gives.
+    with urllib.request.urlopen(url, timeout=max(0.01, seconds)) as answer:  # noqa: S310
+        return bytes(answer.read(_LARGE))
+
+
+def _stored(file: Path) -> Any:
     try:
-        if time.time() - file.stat().st_mtime < _FRESH:
-            return json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        pass
-    try:
-        # The address is AWS's own, or one that the caller gives.
-        with urllib.request.urlopen(url, timeout=seconds) as answer:  # noqa: S310
-            body = answer.read(_LARGE)
-        value = json.loads(body)
-    except (OSError, HTTPException, ValueError, urllib.error.URLError):
+        return _parsed(file.read_bytes()) if time.time() - file.stat().st_mtime < _FRESH else None
+    except OSError:
         return None
-    _keep(file, body)
-    return value
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _keep(file: Path, body: bytes) -> None:

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,8 +25,10 @@ class Reference(ThreadingHTTPServer):
     """AWS's Service Reference with one service; `slow` seconds late, `broken` on demand."""
 
     daemon_threads = True
+    paths: list[str]
     slow = 0.0
     broken = b""
+    drip = 0.0  # seconds between two bytes
     asked = 0
 
     @property
@@ -38,6 +41,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked += 1
+        self.server.paths.append(self.path)
         time.sleep(self.server.slow)
         body: object = [
             {"service": "sqs", "url": f"{self.server.url}v1/sqs/sqs.json"},
@@ -56,7 +60,11 @@ class Handler(BaseHTTPRequestHandler):
             }
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(self.server.broken or json.dumps(body).encode())
+        text = self.server.broken or json.dumps(body).encode()
+        with suppress(OSError):
+            for at in range(0, len(text), 1 if self.server.drip else len(text)):
+                self.wfile.write(text[at : at + 1] if self.server.drip else text)
+                time.sleep(self.server.drip)
 
     def log_message(self, *args: object) -> None:
         pass
@@ -65,6 +73,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def reference() -> Iterator[Reference]:
     server = Reference(("127.0.0.1", 0), Handler)
+    server.paths = []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -118,12 +127,14 @@ def test_it_is_never_required(reference: Reference, tmp_path: Path) -> None:
     reference.slow = 30
     assert refreshed(plain, ["sqs"], tmp_path, index=reference.url, seconds=0.3) == (plain, ("sqs",))
     reference.slow = 0
-    for broken in (b"{", b"null", b"[1, null]", b'{"Actions": 5}'):
+    for broken in (b"{", b"null", b"5", b"[1, null]", b'{"Actions": 5}', b"[" * 100_000):
         reference.broken = broken
         cache = tmp_path / broken.hex()
         assert refreshed(plain, ["sqs"], cache, index=reference.url)[0] is plain
     index = json.dumps([{"service": "sqs", "url": f"{reference.url}sqs.json"}]).encode()
-    for number, broken in enumerate((b"[]", b'{"Actions": 5}', b'{"Actions": [5, {"Name": 5}, {}]}', b"\xff")):
+    for number, broken in enumerate(
+        (b"[]", b'{"Actions": 5}', b'{"Actions": [5, {"Name": 5}, {}]}', b"\xff", b'{"Actions":' * 100_000)
+    ):
         cache = tmp_path / f"n{number}"
         cache.mkdir()
         (cache / "index.json").write_bytes(index)
@@ -139,3 +150,30 @@ def test_a_cache_that_cannot_be_written_costs_nothing(reference: Reference, tmp_
     (tmp_path / "file").write_text("in the way")
     catalogue, _ = refreshed(load_catalogue(), ["sqs"], tmp_path / "file" / "cache", index=reference.url)
     assert "sendfax" in catalogue.actions("sqs")
+
+
+def test_only_the_services_at_hand_are_asked_for_and_only_by_a_plain_name(reference: Reference, tmp_path: Path) -> None:
+    evil = ["../../sqs", "sqs/../../x", "/etc/x", "..", "", "sqs\0", "é", "s" * 300, "index"]
+    listed = [{"service": s, "url": f"{reference.url}{s}.json"} for s in (*evil, "sqs", "s3")]
+    cache = tmp_path / "deep" / "cache"
+    cache.mkdir(parents=True)
+    (cache / "index.json").write_text(json.dumps(listed))
+    _, silent = refreshed(load_catalogue(), [*evil, "SQS"], cache, index=reference.url)
+    assert reference.paths == ["/sqs.json"]
+    assert silent == tuple(sorted(evil))
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.json")) == [
+        "deep/cache/index.json", "deep/cache/sqs.json"
+    ]  # fmt: skip
+
+
+def test_there_is_one_deadline_for_all_of_it(reference: Reference, tmp_path: Path) -> None:
+    """An answer that comes byte by byte never lets a socket time out, and many slow services add up."""
+    index = [{"service": f"a{n}", "url": f"{reference.url}a{n}.json"} for n in range(40)]
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    for reference.drip, reference.slow in ((0.05, 0.0), (0.0, 0.3)):
+        begun = time.monotonic()
+        _, silent = refreshed(
+            load_catalogue(), [f"a{n}" for n in range(40)], tmp_path, index=reference.url, seconds=0.5
+        )
+        assert time.monotonic() - begun < 1.5
+        assert len(silent) > 30
