@@ -436,11 +436,6 @@ def _step(kind: StepKind, name: str, *, arn: str = "", text: str = "", before: s
     return Step(number=0, kind=kind, policy_name=name, policy_arn=arn, text=text, before=before, version=version)
 
 
-def anew(steps: Iterable[Step]) -> frozenset[str]:
-    """Return the policies whose old document a rollback's steps make anew."""
-    return frozenset(s.policy_arn for s in steps if s.kind is StepKind.CREATE_VERSION)
-
-
 def undo(steps: Iterable[tuple[Step, str]], before: Role, gone: Collection[str] = frozenset()) -> tuple[Step, ...]:
     """Return the writes that take the done steps back; `steps` pairs each with the version id that it made.
 
@@ -512,26 +507,6 @@ def _name(key: str) -> str:
     return key.rsplit("/", 1)[-1]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """A policy that is not what a change left behind; None where it was, or is, not the role's."""
-
-    name: str
-    left: str | None
-    live: str | None
-
-
-def difference(change: Change, role: Role) -> tuple[Difference, ...]:
-    """Return what somebody did to the role's policies after the change was done."""
-    left = _texts(change.before.policies, change.steps)
-    live = {p.key: p.text for p in role.policies}
-    return tuple(
-        Difference(name=_name(key), left=left.get(key), live=live.get(key))
-        for key in sorted(left.keys() | live.keys())
-        if left.get(key) != live.get(key)
-    )
-
-
 Effect = Literal["before", "after", "other"]
 
 
@@ -599,6 +574,119 @@ def hindrance(change: Change, step: Step, role: Role, policy: RolePolicy | None)
     return ""
 
 
+# -------------------- back, over what others did meanwhile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A policy that a rollback cannot put back, because somebody changed it since; None where it is not there."""
+
+    name: str
+    left: str | None  # as the change left it, or as it was where the change only detached it
+    live: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """What a look at AWS says of a rollback before its first write."""
+
+    todo: tuple[Step, ...] = ()  # the inverses that are still to write; the others somebody did by hand
+    overtaken: tuple[Difference, ...] = ()  # where there is any, nothing may be written
+    full: str = ""  # a quota that has no room for it, as the end of a sentence
+
+
+def ahead(steps: Iterable[Step], role: Role, policies: Mapping[str, RolePolicy | None]) -> Ahead:
+    """Look over all inverses at once, so that a rollback is either done whole or not begun.
+
+    Only what the steps are about is judged: whatever else the role has by now is not Refine's to judge. `policies` are
+    the managed policies of the steps, by ARN, as read a moment ago.
+    """
+    todo: list[Step] = []
+    overtaken: list[Difference] = []
+    attached = {p.arn for p in role.policies if p.arn}
+    restored: set[str] = set()  # policies whose old document becomes the default on the way
+    full = ""
+    for step in steps:
+        policy = policies.get(step.policy_arn)
+        match _inverse(step, role, policy, restored):
+            case "before":
+                todo.append(step)
+                if step.kind is StepKind.ATTACH:
+                    attached.add(step.policy_arn)
+                    if len(attached) > role.quotas.attached_policies:
+                        full = f"the role may have {role.quotas.attached_policies} attached policies"
+                if step.kind in {StepKind.SET_DEFAULT_VERSION, StepKind.CREATE_VERSION}:
+                    restored.add(step.policy_arn)
+                if (
+                    step.kind is StepKind.CREATE_VERSION
+                    and policy is not None
+                    and len(policy.versions) >= role.quotas.policy_versions
+                ):
+                    full = f"{step.policy_name} may have {role.quotas.policy_versions} versions"
+            case "other":
+                if step.policy_arn:
+                    there = policy is not None and (step.policy_arn in attached or step.kind is StepKind.ATTACH)
+                    live = policy.text if policy is not None and there else None
+                else:
+                    live = next((p.text for p in role.policies if p.key == f"inline/{step.policy_name}"), None)
+                left = step.text if step.kind is StepKind.ATTACH else step.before or None
+                overtaken.append(Difference(name=step.policy_name, left=left, live=live))
+            case _:
+                pass
+    todo = [replace(s, number=n) for n, s in enumerate(todo, 1)]
+    return Ahead(todo=tuple(todo), overtaken=tuple(overtaken), full=full)
+
+
+def _inverse(step: Step, role: Role, policy: RolePolicy | None, restored: Collection[str]) -> Effect:
+    """Tell whether an inverse is still to do, done (by whomever), or overtaken; documents matter, not versions."""
+    attached = any(p.arn == step.policy_arn for p in role.policies) if step.policy_arn else False
+    match step.kind:
+        case StepKind.ATTACH if attached:
+            return "after"  # somebody put it back, and its text is its owner's
+        case StepKind.CREATE_VERSION | StepKind.SET_DEFAULT_VERSION if not attached:
+            return "other"  # somebody took the whole policy away
+        case StepKind.SET_DEFAULT_VERSION if policy is not None and policy.text == step.text:
+            return "after"
+        case StepKind.DELETE_VERSION if policy is not None and step.policy_arn in restored:
+            return "before" if step.version in policy.versions else "after"
+        case StepKind.DELETE_VERSION if policy is None or step.version == policy.default_version:
+            return "after"  # not ours to delete: it is in force again, by somebody else's hand
+        case StepKind.DELETE_POLICY if policy is not None and (
+            policy.attachments > attached or policy.boundary_uses or len(policy.versions) > 1
+        ):
+            return "after"  # somebody else uses the copy by now, or keeps versions in it: it is theirs
+        case StepKind.CREATE_VERSION | StepKind.SET_DEFAULT_VERSION if policy is not None and (
+            policy.text != step.text and (policy.attachments > 1 or policy.boundary_uses)
+        ):
+            return "other"  # it would change for somebody else too
+        case _:
+            return effect(step, role, policy)
+
+
+def amiss(inverses: Iterable[Step], written: Iterable[Step], before: Role, role: Role) -> tuple[str, ...]:
+    """Name the policies that a rollback was to bring back and that are not as in the snapshot, once it is done.
+
+    An original that somebody attached by hand counts as it is: its text is its owner's.
+    """
+    old = {p.key: (p.kind, p.text) for p in before.policies}
+    now = {p.key: (p.kind, p.text) for p in role.policies}
+    attached = {s.policy_arn for s in written if s.kind is StepKind.ATTACH}
+    found = []
+    for step in inverses:
+        key = step.policy_arn or f"inline/{step.policy_name}"
+        by_hand = step.kind is StepKind.ATTACH and step.policy_arn not in attached and key in now
+        if old.get(key) != now.get(key) and not by_hand:
+            found.append(step.policy_name)
+    return tuple(dict.fromkeys(found))
+
+
+def beyond(before: Role, role: Role) -> tuple[str, ...]:
+    """Name the policies in which the role is not what it was in the snapshot."""
+    old = {p.key: (p.kind, p.text) for p in before.policies}
+    now = {p.key: (p.kind, p.text) for p in role.policies}
+    return tuple(_name(key) for key in sorted(old.keys() | now.keys()) if old.get(key) != now.get(key))
+
+
 # -------------------- the permit
 
 _SEAL: Final = object()
@@ -661,24 +749,38 @@ def permit_apply(
 
 
 def permit_back(
-    change: Change, undone: Change, made: Mapping[int, str], done: Collection[int], role: Role, *, begun: bool
+    change: Change,
+    undone: Change,
+    made: Mapping[int, str],
+    role: Role,
+    guard: Guard,
+    *,
+    begun: bool,
 ) -> Permit:
-    """Return the permit for taking a change back, wholly or what was done of it: only inverses of its done steps.
+    """Return the permit for taking a change back: only inverses of its done steps, `made` with the versions they made.
+
+    Not the role's policies as a whole are compared: `ahead` looks at what the inverses are about, and each step is held
+    against its own policy by `effect` before it is sent.
+
+    `begun` says that the role is half-way, between an apply that did not get to its end, or this rollback's own first
+    write, and its old policies. It is brought out of there even where it became protected meanwhile: protection asks
+    that Refine changes nothing, and what is half-way is Refine's own change, which nobody wanted to be left like that.
 
     Raises:
-        StaleError: the live policies are not what the change left behind, so a rollback would overwrite another's work.
-        NotAllowedError: the steps are not the inverses of the journalled ones.
+        StaleError: the role was deleted and made anew.
+        NotAllowedError: the role is off limits by now, or the steps are not the inverses of the journalled ones.
     """
-    steps = [(s, made.get(s.number, "")) for s in undone.steps if s.number in done]
-    if change.role_arn != role.arn or change.steps != undo(steps, undone.before, anew(change.steps)):
+    done = [(s, made[s.number]) for s in undone.steps if s.number in made]
+    anew = {s.policy_arn for s in change.steps if s.kind is StepKind.CREATE_VERSION}
+    inverses = {replace(s, number=0) for s in undo(done, undone.before, anew)}
+    if change.role_arn != role.arn or not {replace(s, number=0) for s in change.steps} <= inverses:
         raise NotAllowedError("These are not the inverses of what was applied.", "Report it: this is a bug.")
     if role.role_id != undone.before.role_id:
         raise StaleError("The role was deleted and made anew since the change.", "Restore its policies by hand.")
-    whole = len(steps) == len(undone.steps)
-    if whole and not begun and permissions_digest(role.policies) != undone.expected:
-        raise StaleError(
-            "The role's policies changed since Refine applied this, so nothing was written: rolling back would "
-            "overwrite that change.",
-            "Restore by hand what is still needed, or make a new proposal.",
+    why = off_limits(role, guard)
+    if why and not begun:
+        raise NotAllowedError(
+            f"Refine must not touch this role any more: {why}. Nothing was written.",
+            "Lift the protection and roll back again, or restore the old policies by hand.",
         )
     return Permit(change_id=change.id, role_arn=role.arn, steps=frozenset(change.steps), seal=_SEAL)

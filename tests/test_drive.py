@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bot.errors import LimitError, NotAllowedError, StoreError, UnavailableError
+from bot.errors import LimitError, NotAllowedError, StoreError, UnavailableError, UnknownOutcomeError
 from bot.flows import World, checks, decide, drive, propose
 from bot.flows.decide import PAUSED
 from bot.model import Case, CaseId, CaseState, ChangeId, Checked, Proof, StepKind, StepState
@@ -58,14 +58,19 @@ async def driven(world: World, case_id: CaseId) -> Case:
 
 async def thread_of(world: World, name: str) -> list[str]:
     """What the thread is told under that name."""
-    items = [i for first in (True, False) for i in await world.store.due(world.clock(), 99, first=first)]
+    return [note.get("text", "") for note in await notes_of(world, name)]
+
+
+async def notes_of(world: World, name: str) -> list[dict[str, str]]:
+    """What the messages of that name are made of, those that wait to be sent; one of a case is due at a time."""
+    waiting = [i for first in (True, False) for i in await world.store.due(world.clock(), 99, first=first)]
     found = []
-    while items:  # one note of a case is due at a time
-        for item in items:
+    while waiting:
+        for item in waiting:
             if item.name == name:
-                found.append(dict(item.args).get("text", ""))
+                found.append(dict(item.args))
             await world.store.sent(item.id, "C", "1.0")
-        items = [i for first in (True, False) for i in await world.store.due(world.clock(), 99, first=first)]
+        waiting = [i for first in (True, False) for i in await world.store.due(world.clock(), 99, first=first)]
     return found
 
 
@@ -507,17 +512,185 @@ async def test_a_rollback_refuses_where_somebody_was_and_shows_what_they_did(aws
         await drive.start_rollback(world, case.id, case.revision, ANN, "back")
         case = await driven(world, case.id)
         assert case.state is CaseState.FAILED
-        assert "would overwrite that change" in case.sentence
+        assert "would overwrite what somebody else did" in case.sentence
         (text,) = await thread_of(world, "failed")
+        assert "Extra was" not in text, "the change never touched it"
         for wanted in (
             "Own was taken away since the change.",
-            "Extra was added since the change.",
             "Trails was edited since the change.",
             '-        "cloudtrail:DescribeTrails"',
             '+      "Action": "ses:SendEmail"',
         ):
             assert wanted in text
         assert torture.in_force(aws) == there
+
+
+async def back(world: World, case: Case) -> Case:
+    """Press the button, and drive what follows."""
+    case = await world.store.case(case.id)
+    await drive.start_rollback(world, case.id, case.revision, ANN, "back")
+    return await driven(world, case.id)
+
+
+def publish(aws: LocalAws, arn: str, *actions: str) -> str:
+    """Let AWS, or the owner, give a managed policy a new text."""
+    policy = aws.state.aws_policy(aws.state.iam(HUB), arn)
+    assert policy is not None
+    text = json.dumps(torture.document(*actions))
+    next(v for v in policy.versions if v.is_default).document = text
+    return text
+
+
+def named(aws: LocalAws) -> dict[str, str]:
+    return {k.rsplit("/", 1)[-1]: v for k, v in torture.in_force(aws).items()}
+
+
+@pytest.fixture
+def restored_sqs(aws: LocalAws) -> Iterator[None]:
+    """Leave AWS's policy as it was: it outlives the reset of an account."""
+    yield
+    aws.state.iam(HUB).managed_policies.pop(torture.SQS, None)
+
+
+@pytest.mark.usefixtures("restored_sqs")
+async def test_a_rollback_is_not_begun_where_an_original_has_another_text_by_now(aws: LocalAws, tmp_path: Path) -> None:
+    """AWS published a new version of its policy: what the role would get is not what it had."""
+    async with stage(aws, tmp_path) as world:
+        case = await driven(world, (await approved(world, aws)).id)
+        text = publish(aws, torture.SQS, "sqs:*", "kms:Decrypt")
+        there, count = torture.in_force(aws), len(writes(aws))
+        case = await back(world, case)
+        assert case.state is CaseState.FAILED
+        assert case.sentence.startswith("AmazonSQSFullAccess is not what the change left any more, so nothing was")
+        (said,) = await thread_of(world, "failed")
+        assert '+        "kms:Decrypt"' in said
+        assert (torture.in_force(aws), len(writes(aws))) == (there, count)
+        aws.client("iam").attach_role_policy(RoleName="Victim", PolicyArn=torture.SQS)  # somebody wants it as it is
+        case = await back(world, case)
+        assert case.state is CaseState.ROLLED_BACK, case.sentence
+        assert named(aws)["AmazonSQSFullAccess"] == text
+        assert set(named(aws)) == {"AmazonSQSFullAccess", "Own", "Trails", "Zones"}
+        (entry,) = [e for e in await world.store.history(case.id) if e.what == "rolled_back"]
+        assert dict(entry.detail)["left"] == "AmazonSQSFullAccess"
+
+
+async def test_a_rollback_minds_no_policy_that_the_change_never_touched(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path) as world:
+        before = named(aws)
+        case = await driven(world, (await approved(world, aws)).id)
+        theirs = json.dumps(torture.document("ses:SendEmail"))
+        aws.client("iam").put_role_policy(RoleName="Victim", PolicyName="Extra", PolicyDocument=theirs)
+        case = await back(world, case)
+        assert case.state is CaseState.ROLLED_BACK, case.sentence
+        assert named(aws) == {**before, "Extra": theirs}
+        (note,) = await notes_of(world, "rolled_back")
+        assert note["left"] == "Extra"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_what_somebody_restored_by_hand_is_rolled_back_without_a_write(
+    whole: bool, aws: LocalAws, tmp_path: Path
+) -> None:
+    async with stage(aws, tmp_path) as world:
+        before = torture.in_force(aws)
+        case = await approved(world, aws)
+        old = {p.name: p for p in case.role.policies} if case.role else {}
+        case = await driven(world, case.id)
+        iam = aws.client("iam")
+        iam.put_role_policy(RoleName="Victim", PolicyName="Zones", PolicyDocument=old["Zones"].text)
+        iam.attach_role_policy(RoleName="Victim", PolicyArn=torture.SQS)
+        if whole:
+            iam.put_role_policy(RoleName="Victim", PolicyName="Trails", PolicyDocument=old["Trails"].text)
+            iam.create_policy_version(PolicyArn=old["Own"].arn, PolicyDocument=old["Own"].text, SetAsDefault=True)
+            iam.delete_policy_version(PolicyArn=old["Own"].arn, VersionId="v2")
+            (copy,) = [a for a in torture.in_force(aws) if ":policy/refine/" in a]
+            iam.detach_role_policy(RoleName="Victim", PolicyArn=copy)
+            iam.delete_policy(PolicyArn=copy)
+        count = len(writes(aws))
+        case = await back(world, case)
+        assert case.state is CaseState.ROLLED_BACK, case.sentence
+        assert torture.in_force(aws) == before
+        assert sorted(writes(aws)[count:]) == (
+            []
+            if whole
+            else ["DeletePolicy", "DeletePolicyVersion", "DetachRolePolicy", "PutRolePolicy", "SetDefaultPolicyVersion"]
+        )
+        assert (await world.store.tally()).rolled_back == 1
+
+
+@pytest.mark.parametrize("how", ["tag", "pattern"])
+async def test_a_role_that_became_protected_is_not_rolled_back(how: str, aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path) as world:
+        before = torture.in_force(aws)
+        case = await driven(world, (await approved(world, aws)).id)
+        there, count = torture.in_force(aws), len(writes(aws))
+        protect(world, aws, how)
+        case = await back(world, case)
+        assert case.state is CaseState.FAILED
+        assert case.sentence.startswith("Refine must not touch this role any more: ")
+        assert (torture.in_force(aws), len(writes(aws))) == (there, count)
+        protect(world, aws, "")
+        assert (await back(world, case)).state is CaseState.ROLLED_BACK
+        assert torture.in_force(aws) == before
+
+
+@pytest.mark.parametrize("how", ["tag", "pattern"])
+async def test_a_half_done_change_of_a_role_that_became_protected_is_taken_back(
+    how: str, aws: LocalAws, tmp_path: Path
+) -> None:
+    async with stage(aws, tmp_path) as world:
+        before = torture.in_force(aws)
+        case = await approved(world, aws)
+        plain = world.aws.write
+
+        async def write(*args: Any) -> Any:
+            if len(writes(aws)) == 3:
+                protect(world, aws, how)
+                raise UnavailableError("AWS is away.")
+            return await plain(*args)
+
+        world.aws.write = write  # type: ignore[method-assign]
+        assert (await driven(world, case.id)).state is CaseState.APPLYING
+        world.aws.write = plain  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert case.sentence.startswith("Refine must not touch this role: ")
+        assert "as if nothing had been written" in case.sentence
+        assert torture.in_force(aws) == before
+
+
+def protect(world: World, aws: LocalAws, how: str) -> None:
+    tags = [{"Key": "refine:protected", "Value": "yes" if how == "tag" else "no"}]
+    aws.client("iam").tag_role(RoleName="Victim", Tags=tags)
+    world.settings = world.settings.model_copy(update={"refine_protected_roles": ("Vic*",) if how == "pattern" else ()})
+
+
+async def test_an_effect_that_shows_only_after_the_take_back_is_taken_back_too(aws: LocalAws, tmp_path: Path) -> None:
+    """The answer to the last write was lost, and what it did is seen by no look until all else is taken back."""
+    async with stage(aws, tmp_path, ("own", "inline", "inline_gone"), refine_settle_seconds=0.3) as world:
+        before = named(aws)
+        case = await approved(world, aws)
+        plain, role, late = world.aws.write, world.aws.role, False
+
+        async def write(permit: Any, step: Any, last: Any) -> Any:
+            nonlocal late
+            if step.kind.value == "delete_inline" and not late:
+                late = True
+                raise UnknownOutcomeError("No answer.")
+            if late and step.kind.value == "delete_inline":
+                raise NotAllowedError("No.")  # so that it is taken back
+            made = await plain(permit, step, last)
+            if late and step.kind.value == "delete_version":  # the last of the take-back
+                aws._role(HUB, "Victim").policies.pop("Zones", None)
+            return made
+
+        world.aws.write, world.aws.role = write, role  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert late
+        assert case.state is CaseState.FAILED
+        assert "as if nothing had been written" in case.sentence
+        assert named(aws) == before
+        assert await world.store.verify_audit() is None
 
 
 async def test_a_rollback_makes_an_old_version_anew_that_somebody_deleted(aws: LocalAws, tmp_path: Path) -> None:

@@ -144,6 +144,7 @@ class Account:
         self.versions: dict[str, dict[str, str]] = {}
         self.default: dict[str, str] = {}
         self.kind: dict[str, PolicyKind] = {}
+        self.others = {p.arn: p.attachments - 1 for p in before.policies if p.arn}  # that it is attached to
         for p in before.policies:
             if p.arn:
                 self.versions[p.arn] = dict.fromkeys(p.versions, '{"old":1}') | {p.default_version: p.text}
@@ -157,6 +158,7 @@ class Account:
             kind=self.kind[arn],
             text=self.versions[arn][self.default[arn]],
             arn=arn,
+            attachments=self.others.get(arn, 0) + (arn in self.attached),
             default_version=self.default[arn],
             versions=tuple(self.versions[arn]),
         )
@@ -488,7 +490,7 @@ def test_a_role_made_anew_gets_no_permit_though_its_policies_are_the_same() -> N
         rules.permit_apply(change, GOOD, [yes(GOOD)], other, TEAM, Guard(), begun=True)
     back = replace(change, id=ChangeId("x2"), kind="rollback", steps=rules.undo([(change.steps[0], "v2")], GOOD.role))
     with pytest.raises(StaleError, match="made anew"):
-        rules.permit_back(back, change, {1: "v2"}, {1}, other, begun=True)
+        rules.permit_back(back, change, {1: "v2"}, other, Guard(), begun=True)
 
 
 def test_a_permit_cannot_be_widened() -> None:
@@ -502,19 +504,32 @@ def test_a_rollback_gets_a_permit_for_the_inverses_and_nothing_else() -> None:
     now = role(replace(POLICY, text='{"n":1}', default_version="v2"))
     steps = rules.undo([(change.steps[0], "v2")], GOOD.role)
     back = replace(change, id=ChangeId("x2"), kind="rollback", steps=steps)
-    permit = rules.permit_back(back, change, {1: "v2"}, {1}, now, begun=False)
+    permit = rules.permit_back(back, change, {1: "v2"}, now, Guard(), begun=False)
     assert (permit.change_id, permit.role_arn) == ("x2", ARN)
     assert all(permit.covers(s) for s in steps)
     assert not permit.covers(change.steps[0])
     for wrong in (
         replace(back, steps=(*steps, *change.steps)),
-        replace(back, steps=()),
+        replace(back, steps=(replace(steps[0], text='{"more":1}'),)),
         replace(back, role_arn=f"{ARN}2"),
     ):
         with pytest.raises(NotAllowedError, match="not the inverses"):
-            rules.permit_back(wrong, change, {1: "v2"}, {1}, now, begun=False)
-    partly = rules.permit_back(replace(back, steps=()), change, {}, set(), now, begun=False)
-    assert partly.steps == frozenset(), "nothing was done, so nothing is compared and nothing may be written"
+            rules.permit_back(wrong, change, {1: "v2"}, now, Guard(), begun=False)
+    rest = rules.permit_back(replace(back, steps=steps[1:]), change, {1: "v2"}, now, Guard(), begun=False)
+    assert rest.steps == frozenset(steps[1:]), "somebody did the first by hand"
+    with pytest.raises(NotAllowedError, match="not the inverses"):
+        rules.permit_back(back, change, {}, now, Guard(), begun=False)
+
+
+@pytest.mark.parametrize("guard", [Guard(patterns=("App*",)), Guard(own_roles=(ARN,))])
+def test_a_role_that_became_protected_is_not_rolled_back_and_not_left_half_way(guard: Guard) -> None:
+    change = applied(GOOD)
+    now = role(replace(POLICY, text='{"n":1}', default_version="v2"))
+    steps = rules.undo([(change.steps[0], "v2")], GOOD.role)
+    back = replace(change, id=ChangeId("x2"), kind="rollback", steps=steps)
+    with pytest.raises(NotAllowedError, match="must not touch this role any more"):
+        rules.permit_back(back, change, {1: "v2"}, now, guard, begun=False)
+    assert rules.permit_back(back, change, {1: "v2"}, now, guard, begun=True).steps == frozenset(steps)
 
 
 def test_a_deleted_version_is_made_anew_from_the_journal_only() -> None:
@@ -526,27 +541,117 @@ def test_a_deleted_version_is_made_anew_from_the_journal_only() -> None:
         (StepKind.DELETE_VERSION, "", "v2"),
     ]
     back = replace(change, id=ChangeId("x2"), kind="rollback", steps=steps)
-    assert rules.permit_back(back, change, {1: "v2"}, {1}, now, begun=False).steps == frozenset(steps)
+    assert rules.permit_back(back, change, {1: "v2"}, now, Guard(), begun=False).steps == frozenset(steps)
     forged = (replace(steps[0], text='{"more":1}'), steps[1])
     with pytest.raises(NotAllowedError):
-        rules.permit_back(replace(back, steps=forged), change, {1: "v2"}, {1}, now, begun=False)
+        rules.permit_back(replace(back, steps=forged), change, {1: "v2"}, now, Guard(), begun=False)
 
 
-def test_a_rollback_over_somebody_elses_edit_is_refused() -> None:
-    change = applied(GOOD)
-    back = replace(change, id=ChangeId("x2"), kind="rollback", steps=rules.undo([(change.steps[0], "v2")], GOOD.role))
-    edited = role(replace(POLICY, text='{"theirs":1}', default_version="v3"))
-    with pytest.raises(StaleError, match="overwrite"):
-        rules.permit_back(back, change, {1: "v2"}, {1}, edited, begun=False)
+SHARED = managed("Shared", '{"shared":1}', attachments=2)
+GONE = inline("Gone", '{"gone":1}')
+KEPT = inline("Kept", '{"kept":1}')
+MANY = proposal(
+    role(POLICY, SHARED, GONE, inline("I", '{"i":1}'), KEPT),
+    outcome(POLICY, '{"n":1}'),
+    outcome(SHARED, '{"copy":1}', "Refine-Shared", PolicyKind.CUSTOMER),
+    outcome(GONE, None),
+    outcome(inline("I"), '{"i":2}'),
+)
 
 
-def test_what_somebody_did_since_a_change_is_told_policy_by_policy() -> None:
-    change = applied(GOOD)
-    left = role(replace(POLICY, text='{"n":1}', default_version="v2"))
-    assert rules.difference(change, left) == ()
-    found = rules.difference(change, role(replace(POLICY, text='{"theirs":1}'), inline("I", '{"i":1}')))
-    assert [(d.name, d.left, d.live) for d in found] == [("P", '{"n":1}', '{"theirs":1}'), ("I", None, '{"i":1}')]
-    assert [(d.name, d.left, d.live) for d in rules.difference(change, role())] == [("P", '{"n":1}', None)]
+def done_and_undone() -> tuple[Account, list[tuple[Step, str]], tuple[Step, ...]]:
+    account = Account(MANY.role)
+    done = [(s, account.do(s)) for s in rules.plan(MANY, MANY.role)]
+    return account, done, rules.undo(done, MANY.role)
+
+
+def look(account: Account, steps: tuple[Step, ...]) -> rules.Ahead:
+    return rules.ahead(steps, account.role(), {s.policy_arn: account.policy(s.policy_arn) for s in steps})
+
+
+def test_a_look_ahead_of_a_rollback_finds_all_its_steps_to_do() -> None:
+    account, _, back = done_and_undone()
+    assert look(account, back) == rules.Ahead(todo=back)
+
+
+def test_a_look_ahead_finds_what_somebody_did_and_minds_nothing_else() -> None:
+    account, _, back = done_and_undone()
+    account.inline |= {"Kept": '{"theirs":1}', "Added": "{}"}
+    assert look(account, back) == rules.Ahead(todo=back), "the change touched neither"
+    account.inline |= {"I": '{"theirs":2}', "Gone": '{"theirs":3}'}
+    account.versions[SHARED.arn]["v1"] = '{"theirs":4}'
+    account.attached.remove(POLICY.arn)
+    found = {d.name: (d.left, d.live) for d in look(account, back).overtaken}
+    assert found == {
+        "I": ('{"i":2}', '{"theirs":2}'),
+        "Gone": (None, '{"theirs":3}'),
+        "Shared": (SHARED.text, '{"theirs":4}'),
+        "P": ('{"n":1}', None),
+    }
+
+
+@given(st.sets(st.integers(1, 8)))
+@settings(deadline=None)
+def test_whatever_somebody_restored_by_hand_the_rest_brings_everything_back(by_hand: set[int]) -> None:
+    account, done, back = done_and_undone()
+    for s in back:
+        if s.kind is StepKind.DELETE_POLICY and s.policy_arn in account.attached:
+            continue  # AWS would refuse it
+        if s.number in by_hand and rules.effect(s, account.role(), account.policy(s.policy_arn)) == "before":
+            account.do(s)
+    ahead = look(account, back)
+    assert (ahead.overtaken, ahead.full) == ((), "")
+    for s in ahead.todo:
+        account.do(s)
+    assert rules.amiss(back, ahead.todo, MANY.role, account.role()) == ()
+    assert rules.beyond(MANY.role, account.role()) == ()
+    assert not any("/refine/" in arn for arn in account.versions)
+    assert done
+
+
+def test_the_old_text_in_a_new_version_is_the_old_text() -> None:
+    account, _, back = done_and_undone()
+    account.versions[POLICY.arn]["v3"], account.default[POLICY.arn] = POLICY.text, "v3"
+    left = [s.kind for s in look(account, back).todo if s.policy_arn == POLICY.arn]
+    assert left == [StepKind.DELETE_VERSION], "the trimmed version is in nobody's way, and goes"
+    del account.versions[POLICY.arn]["v2"]
+    assert [s for s in look(account, back).todo if s.policy_arn == POLICY.arn] == []
+
+
+def test_an_original_that_somebody_attached_by_hand_stays_as_its_owner_has_it() -> None:
+    account, _, back = done_and_undone()
+    account.versions[SHARED.arn]["v1"] = '{"theirs":4}'
+    account.attached.add(SHARED.arn)
+    todo = look(account, back).todo
+    assert all(s.kind is not StepKind.ATTACH for s in todo)
+    for s in todo:
+        account.do(s)
+    assert rules.amiss(back, todo, MANY.role, account.role()) == ()
+    assert rules.beyond(MANY.role, account.role()) == ("Shared",)
+    assert rules.amiss(back, back, MANY.role, account.role()) == ("Shared",), "had Refine attached it"
+
+
+def test_a_rollback_without_room_is_not_begun() -> None:
+    account, done, back = done_and_undone()
+    quotas = Quotas(attached_policies=2)
+    full = rules.ahead(
+        back, replace(account.role(), quotas=quotas), {s.policy_arn: account.policy(s.policy_arn) for s in back}
+    )
+    assert full.full == "the role may have 2 attached policies"
+    account.versions[POLICY.arn] |= {f"v{n}": "{}" for n in range(3, 7)}
+    del account.versions[POLICY.arn]["v1"]
+    anew = rules.undo(done, MANY.role, {POLICY.arn})
+    assert look(account, anew).full == "P may have 5 versions"
+
+
+def test_a_copy_that_somebody_else_uses_is_left_to_them() -> None:
+    account, _, back = done_and_undone()
+    copy = "arn:aws:iam::123456789012:policy/refine/Refine-Shared"
+    policies = {s.policy_arn: account.policy(s.policy_arn) for s in back}
+    for used in ({"attachments": 2}, {"boundary_uses": 1}, {"versions": ("v1", "v2")}):
+        mine = policies | {copy: replace(account.policy(copy), **used)}
+        kinds = [s.kind for s in rules.ahead(back, account.role(), mine).todo if s.policy_arn == copy]
+        assert kinds == [StepKind.DETACH]
 
 
 # -------------------- what AWS shows of a step

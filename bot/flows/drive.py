@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -331,9 +332,7 @@ async def _step(world: World, change: Change, permit: Permit, step: Step, *, sen
             if not sent and not unknown:
                 await world.store.mark(change.id, step.number, StepState.PLANNED)
             raise _MovedError(why, "Compare the documents in the thread.")
-        if unknown == WRITES:
-            if not sent:  # looked at with patience, as often as it was sent
-                await world.store.mark(change.id, step.number, StepState.PLANNED)
+        if unknown == WRITES:  # it stays started: its effect may show yet, and is then taken back too
             raise _StepError(
                 f"AWS took the write to {step.policy_name} {WRITES} times without an answer, and it shows no effect.",
                 "Try again when AWS is well.",
@@ -487,14 +486,13 @@ async def _roll_back(world: World, case: Case) -> None:
         return
     undone = await world.store.change(change.undoes) if change.undoes else change
     try:
-        back, role = await _back(world, case, undone)
+        back, role = await _back(world, case, undone, half=False)
     except _WAITS:
         raise
     except RefineError as error:
-        stopped = "" if isinstance(error, StaleError) else "The rollback stopped: "
+        stopped = "" if isinstance(error, StaleError | NotAllowedError) else "The rollback stopped: "
         now = await _in_force(world, case)
-        more = await _moved(world, undone) if isinstance(error, StaleError) else ""
-        await _close(world, case, Event.ROLL_BACK_FAILED, f"{stopped}{error.say()} In force now: {now}.", more)
+        await _close(world, case, Event.ROLL_BACK_FAILED, f"{stopped}{error.say()} In force now: {now}.", _more(error))
         return
     keep = set(_task(case).get("keep", ()))
     # Made anew as it was asked for, beside what is kept: another mode or window would take away other actions.
@@ -502,6 +500,7 @@ async def _roll_back(world: World, case: Case) -> None:
     task = task_text(
         do="propose", mode=made.mode.value, window=made.window_days, keep=sorted({*made.keep_by_hand, *keep})
     )
+    beyond = rules.beyond(undone.before, role)
     # Giving back is one move: a crash between the rollback and the new proposal would forget what was asked for.
     await world.store.move(
         case.id,
@@ -512,8 +511,8 @@ async def _roll_back(world: World, case: Case) -> None:
         sentence="",
         task=task if keep else "",
         resume=CaseState.ROLLED_BACK,
-        notes=[thread(case.id, "rolled_back", back.id, change=back.id)],
-        detail={"change": back.id, "permissions": back.expected},
+        notes=[thread(case.id, "rolled_back", back.id, change=back.id, left=" ".join(beyond))],
+        detail={"change": back.id, "permissions": permissions_digest(role.policies), "left": " ".join(beyond)},
     )
     if keep:
         await world.engine.submit("work", case.id)
@@ -523,50 +522,121 @@ def _task(case: Case) -> dict[str, list[str]]:
     return dict(json.loads(case.task)) if case.task else {}
 
 
-async def _back(world: World, case: Case, undone: Change) -> tuple[Change, Role]:
-    """Drive the inverse of what was done of a change, prove the result by its digest, and return the role as it is."""
-    await _settle(world, undone)
-    journal = await world.store.journal(undone.id)
-    made = {j.step.number: j.made for j in journal if j.state is StepState.DONE}
-    current = case.change
-    if current is not None and not (current.kind == "rollback" and current.undoes == undone.id):
-        current = None
-    live = await world.aws.role(undone.role_arn)
-    gone = _gone(undone, live) | rules.anew(current.steps if current else ())
-    steps = rules.undo([(j.step, j.made) for j in journal if j.state is StepState.DONE], undone.before, gone)
-    if current is not None and current.steps == steps:
-        back = current  # ours, from before a crash
-    else:
-        back = await world.store.begin(
-            Change(
-                id=ChangeId(f"{undone.id}-back{case.revision}"),
-                case_id=case.id,
-                proposal_id=undone.proposal_id,
-                kind="rollback",
-                role_arn=undone.role_arn,
-                steps=steps,
-                by=case.asked_by,
-                at=world.clock(),
-                before=live,
-                expected=permissions_digest(undone.before.policies),
-                undoes=undone.id,
+class _OvertakenError(StaleError):
+    """A rollback would overwrite what somebody did since; nothing of it was written. `more` shows what they did."""
+
+    def __init__(self, sentence: str, next_step: str, more: str = "") -> None:
+        super().__init__(sentence, next_step)
+        self.more = more
+
+
+async def _back(world: World, case: Case, undone: Change, *, half: bool) -> tuple[Change, Role]:
+    """Drive the inverses of what was done of a change, and return them, and the role, as read back and compared.
+
+    A write whose answer was lost may show its effect only after the look that was to settle it: where reading back
+    finds one, its inverse follows.
+
+    Args:
+        world: the world.
+        case: as it is now.
+        undone: the change to take back.
+        half: it never got to its end, or began to be taken back before: see `rules.permit_back`.
+    """
+    back = case.change  # ours, from before a crash
+    if back is None or not back.id.startswith(_back_id(undone, case)):
+        back = None
+    while True:
+        done = await _done(world, undone)
+        if back is None:
+            back = await _begin_back(world, case, undone, done)
+        role, wrong = await _write_back(world, undone, back, done, half=half)
+        if not wrong:
+            await world.store.finish(back.id, "done")
+            return back, role
+        await world.store.finish(back.id, "unverified")
+        if len(await _done(world, undone)) == len(done):
+            raise _NotAsWritten(
+                "Every write was taken, but reading back shows other policies than before the change: "
+                f"{', '.join(wrong)}.",
+                "Somebody else may be changing the role: look at it before you roll back again.",
             )
+        back, half = None, True
+
+
+async def _write_back(
+    world: World, undone: Change, back: Change, done: Sequence[tuple[Step, str]], *, half: bool
+) -> tuple[Role, tuple[str, ...]]:
+    """Write what is still to write of a rollback; return the role as read back, and what of it is not as it was."""
+    begun = half or await _touched(world, back)
+    await _settle(world, back)
+    role = await world.aws.role(undone.role_arn)
+    made = {step.number: version for step, version in done}
+    await _run(world, back, rules.permit_back(back, undone, made, role, world.guard, begun=begun))
+    # Also where a write may have gone out whose effect nobody saw: it may show by now.
+    sent = [(j.step, j.made) for j in await world.store.journal(undone.id) if j.state is not StepState.PLANNED]
+    amiss = partial(rules.amiss, rules.undo(sent, undone.before), back.steps, undone.before)
+    role = await _read_until(world, undone.role_arn, lambda r: not amiss(r))
+    return role, amiss(role)
+
+
+def _back_id(undone: Change, case: Case) -> str:
+    return f"{undone.id}-back{case.revision}-"
+
+
+async def _done(world: World, change: Change) -> list[tuple[Step, str]]:
+    """Return the steps that were done, with the version that each made, once no answer is missing."""
+    await _settle(world, change)
+    return [(j.step, j.made) for j in await world.store.journal(change.id) if j.state is StepState.DONE]
+
+
+async def _begin_back(world: World, case: Case, undone: Change, done: list[tuple[Step, str]]) -> Change:
+    """Look over all inverses and put those that are to write into the journal.
+
+    Raises:
+        _OvertakenError: not all of them can be done; nothing was written.
+    """
+    patience = _patience(world)
+    while True:
+        live = await world.aws.role(undone.role_arn)
+        steps = rules.undo(done, undone.before, _gone(undone, live))
+        arns = dict.fromkeys(s.policy_arn for s in steps if s.policy_arn)
+        policies = {arn: await world.aws.policy(arn, role_arn=undone.role_arn) for arn in arns}
+        ahead = rules.ahead(steps, live, policies)
+        # Reads may still lag behind what was applied a moment ago: another's work is believed in only after a wait.
+        pause = None if len(ahead.todo) == len(steps) else next(patience, None)
+        if pause is None:
+            break
+        await world.sleep(pause)
+    if live.role_id != undone.before.role_id:
+        raise StaleError("The role was deleted and made anew since the change.", "Restore its policies by hand.")
+    if ahead.overtaken:
+        first = ahead.overtaken[0]
+        what = "in use beyond this role by now" if first.left == first.live else "not what the change left any more"
+        raise _OvertakenError(
+            f"{first.name} is {what}, so nothing was written: rolling back would overwrite what somebody else did.",
+            "Restore by hand what is still needed and roll back again, or make a new proposal.",
+            _shown(ahead.overtaken),
         )
-    begun = await _settle(world, back)
-    if current is not None and current.id != back.id:  # an earlier try got somewhere
-        begun = begun or await _touched(world, current)
-    whole = len(made) == len(undone.steps)
-    # Reads may still lag behind what was applied a moment ago: another's work is believed in only after a wait.
-    role = await _read_until(
-        world,
-        undone.role_arn,
-        lambda r: begun or not whole or permissions_digest(r.policies) == undone.expected,
+    if ahead.full:
+        raise _OvertakenError(
+            f"There is no room for the rollback, so nothing was written: {ahead.full}, and has as many for a moment.",
+            "Make room by hand and roll back again.",
+        )
+    return await world.store.begin(
+        Change(
+            id=ChangeId(f"{_back_id(undone, case)}{world.new_id()}"),
+            case_id=case.id,
+            proposal_id=undone.proposal_id,
+            kind="rollback",
+            role_arn=undone.role_arn,
+            steps=ahead.todo,
+            by=case.asked_by,
+            at=world.clock(),
+            before=live,
+            expected=rules.expected(live, ahead.todo),
+            undoes=undone.id,
+        )
     )
-    permit = rules.permit_back(back, undone, made, set(made), role, begun=begun)
-    await _run(world, back, permit)
-    role = await _verify(world, back)
-    await world.store.finish(back.id, "done")
-    return back, role
 
 
 def _gone(undone: Change, live: Role) -> frozenset[str]:
@@ -577,6 +647,24 @@ def _gone(undone: Change, live: Role) -> frozenset[str]:
     )
 
 
+def _shown(differences: Sequence[rules.Difference]) -> str:
+    """Show what somebody did since the change, as lines."""
+    lines: list[str] = []
+    for each in differences:
+        if each.left == each.live:
+            lines.append(f"{each.name} is in use beyond this role by now, and would change there too.")
+            continue
+        how = "was taken away" if each.live is None else "was added" if each.left is None else "was edited"
+        lines.append(f"{each.name} {how} since the change.")
+        if each.left is not None and each.live is not None:
+            lines += sums.diff(each.left, each.live)
+    return "\n".join(lines if len(lines) <= LINES else [*lines[:LINES], f"… {len(lines) - LINES} more lines"])
+
+
+def _more(error: RefineError) -> str:
+    return error.more if isinstance(error, _OvertakenError) else ""
+
+
 def _why(change: Change) -> str:
     return f"why/{change.id}"
 
@@ -585,8 +673,9 @@ async def _take_back(world: World, case: Case, change: Change, why: str) -> None
     """A step failed: take back the ones before it, and say what is in force."""
     # On disk before the first inverse: whoever takes over goes on backwards, never forwards again.
     await world.store.remember(_why(change), why)
+    more = ""
     try:
-        await _back(world, await world.store.case(case.id), change)
+        _, role = await _back(world, await world.store.case(case.id), change, half=True)
     except _WAITS:
         raise
     except _NotAsWritten:
@@ -596,16 +685,22 @@ async def _take_back(world: World, case: Case, change: Change, why: str) -> None
             f"somebody else changed them. In force now: {await _in_force(world, case)}."
         )
     except RefineError as error:
-        outcome = "failed"
+        outcome, more = "failed", _more(error)
         text = (
             f"{why} Taking back the steps before it stopped too: {error.say()} "
             f"In force now: {await _in_force(world, case)}."
         )
     else:
         outcome = "taken back"
-        text = f"{why} The role's old policies are in force, as if nothing had been written."
+        left = rules.beyond(change.before, role)
+        text = (
+            f"{why} All that was written is taken back. {', '.join(left)} is as somebody else made it meanwhile. "
+            f"In force now: {force(role)}."
+            if left
+            else f"{why} The role's old policies are in force, as if nothing had been written."
+        )
     await world.store.finish(change.id, outcome)
-    await _close(world, case, Event.APPLY_FAILED, text)
+    await _close(world, case, Event.APPLY_FAILED, text, more)
 
 
 async def _in_force(world: World, case: Case) -> str:
@@ -613,21 +708,6 @@ async def _in_force(world: World, case: Case) -> str:
         return force(await world.aws.role(case.role_arn))
     except RefineError as error:
         return f"unknown, because AWS could not be asked ({error.sentence})"
-
-
-async def _moved(world: World, change: Change) -> str:
-    """Show what somebody did to the role since the change, as lines; empty where AWS cannot be asked."""
-    try:
-        role = await world.aws.role(change.role_arn)
-    except RefineError:
-        return ""
-    lines: list[str] = []
-    for each in rules.difference(change, role):
-        how = "was taken away" if each.live is None else "was added" if each.left is None else "was edited"
-        lines.append(f"{each.name} {how} since the change.")
-        if each.left is not None and each.live is not None:
-            lines += sums.diff(each.left, each.live)
-    return "\n".join(lines if len(lines) <= LINES else [*lines[:LINES], f"… {len(lines) - LINES} more lines"])
 
 
 async def _fail(world: World, case: Case, error: RefineError) -> None:

@@ -321,7 +321,7 @@ async def thread_message(world: World, case: Case, name: str, args: dict[str, st
         case "second":
             return messages.second(case, args["by"], args["button"], args["reason"])
         case "rolled_back":
-            return messages.rolled_back(case, now)
+            return messages.rolled_back(case, now, args.get("left", "").split())
         case "expired":
             return messages.expired(case)
         case "snooze" | "accept" | "reopen" | "back":

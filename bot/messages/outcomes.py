@@ -9,7 +9,7 @@ from datetime import datetime
 from bot import rules
 from bot.messages import cards, parts, sums, words
 from bot.messages.render import Payload, render
-from bot.messages.text import Mrk, code, cut, escape, line, many, mention, mrk, shown, when
+from bot.messages.text import Mrk, code, cut, escape, line, many, mention, mrk, shown, some, when
 from bot.model import Case, CaseState, Checked, Step
 from bot.rules import Button, Team
 
@@ -75,25 +75,30 @@ def applied(case: Case, now: datetime, checks: Sequence[Checked] = ()) -> Payloa
     )
 
 
-def rolled_back(case: Case, now: datetime) -> Payload:  # noqa: ARG001  # all messages of the thread take the time
-    """Say that the old policies are back, and how that is known."""
+def rolled_back(case: Case, now: datetime, left: Sequence[str] = ()) -> Payload:  # noqa: ARG001  # all take the time
+    """Say that the old policies are back, and how that is known; `left` names what somebody else changed meanwhile."""
     change = case.change
     by = mention(change.by) if change else mention(case.asked_by)
     said = mrk("🔵 *Rolled back* by {}: {} may do again what it could before the change.", by, code(case.role_name))
+    proof = mrk(
+        "*Proved by digest*: the role's policies, read back, have the digest of the snapshot taken before the "
+        "change ({}).",
+        code(change.expected[:12] if change else ""),
+    )
+    if left:
+        said = mrk("🔵 *Rolled back* by {}: all that the change touched in {} is as before.", by, code(case.role_name))
+        proof = mrk(
+            "*Proved policy by policy* by reading back. Left as somebody else made it since the change: {}.",
+            some([code(name) for name in left], 5),
+        )
     return render(
         "outcome",
         _Outcome(
             text=said,
             said=said,
             reason=case.reason,
-            done=steps(case.change.steps if case.change else ()),
-            proof=mrk(
-                "*Proved by digest*: the role's policies, read back, have the digest of the snapshot taken before the "
-                "change ({}).",
-                code(change.expected[:12]),
-            )
-            if change
-            else Mrk(""),
+            done=steps(change.steps if change else ()),
+            proof=proof if change else Mrk(""),
             checks="",
             foot=[mrk("Nothing is removed any more. The card offers a new proposal.")],
             offered=[],

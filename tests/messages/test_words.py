@@ -284,6 +284,14 @@ def test_a_rollback_is_proved_by_the_snapshots_digest() -> None:
     assert "Reason: The nightly export fails." in said
 
 
+def test_a_rollback_beside_somebody_elses_work_does_not_claim_the_snapshots_digest() -> None:
+    case = case_in(CaseState.ROLLED_BACK)
+    said = text_of(messages.rolled_back(case, NOW, ["Extra"]))
+    assert "all that the change touched in `ApplicationRole` is as before" in said
+    assert "Left as somebody else made it since the change: `Extra`." in said
+    assert "digest" not in said
+
+
 def test_a_reminder_is_not_sent_for_what_is_decided() -> None:
     assert "no longer waits" in messages.reminder(case_in(CaseState.APPLYING), NOW)["text"]
     assert (
