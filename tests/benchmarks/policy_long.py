@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bot.errors import RefineError, TooBigError
-from bot.model import Evidence, Mode, PolicyKind, RolePolicy, TrimSettings
-from bot.policy import load_catalogue, parse, trim
-from bot.policy.report import read_report
+from click.testing import CliRunner, Result
+
+from bot.__main__ import refine
+from bot.errors import TooBigError
+from bot.model import Mode
+from bot.policy import load_catalogue, trim
 from tests.benchmarks.mutants import campaign
 from tests.policy.corpus import NOW, as_role, documents, evidence, granted, problems, settings
 from tests.policy.judge import listed, statements
@@ -161,55 +163,97 @@ def _requests(name: str, actions: list[str]) -> Iterator[dict[str, Any]]:
 # -------------------- fuzzing
 
 
-def fuzz(seconds: float = 600) -> bool:
-    """Broken documents, patterns and reports: only clear errors, no crash, no hang."""
+def fuzz(seconds: float = float(os.environ.get("REFINE_FUZZ_SECONDS", "600"))) -> bool:
+    """Broken documents, patterns, reports and details through the command: an answer or one clear sentence."""
     r = random.Random(os.environ.get("REFINE_SEED", "1"))
     texts = r.sample(list(documents().values()), 200)
+    role = "arn:aws:iam::111122223333:role/R"
     report = {
-        "JobStatus": "COMPLETED",
+        "JobStatus": "COMPLETED", "JobType": "ACTION_LEVEL", "IsTruncated": False,
         "JobCompletionDate": "2026-01-31T00:00:00Z",
         "ServicesLastAccessed": [
-            {"ServiceNamespace": "s3", "LastAuthenticated": "2026-01-30T00:00:00Z", "TrackedActionsLastAccessed": [
+            {"ServiceName": "Amazon S3", "ServiceNamespace": "s3", "LastAuthenticated": "2026-01-30T00:00:00Z",
+             "LastAuthenticatedEntity": role, "LastAuthenticatedRegion": "us-east-1", "TrackedActionsLastAccessed": [
                 {"ActionName": "ListAllMyBuckets", "LastAccessedTime": "2026-01-30T00:00:00Z"}]},
             {"ServiceNamespace": "ec2"}]}  # fmt: skip
     counts: Counter[str] = Counter()
     slowest = 0.0
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        kind = r.choice(("bytes", "tree", "pattern", "report"))
-        text = r.choice(texts)
-        if kind == "bytes":
-            text = _broken(r, text)
-        elif kind == "tree":
-            text = json.dumps(_twisted(r, json.loads(text)))
-        elif kind == "pattern":
-            text = json.dumps(
-                {"Statement": {"Effect": "Allow", "Action": [_pattern(r) for _ in range(3)], "Resource": "*"}}
-            )
-        begun = time.monotonic()
-        try:
-            seen = read_report(_twisted(r, report) if kind == "report" else report)
-            assert isinstance(seen, Evidence)
-            parse(text)
-            role = [RolePolicy(name="P", kind=PolicyKind.INLINE, text=text)]
-            answer = trim(role, seen, load_catalogue(), TrimSettings(mode=r.choice(list(Mode)), now=NOW))
-            assert answer.proof.holds, answer.proof.problems
-            counts[f"{kind}, trimmed"] += 1
-        except RefineError as error:
-            assert error.sentence.endswith("."), error.sentence
-            counts[f"{kind}, {error.code}"] += 1
-        except Exception:
-            say(f"fuzz: CRASH on {kind}: {text[:2000]!r}")
-            raise
-        took = time.monotonic() - begun
-        slowest = max(slowest, took)
-        if took > 20:
-            say(f"fuzz: HANG, {took:.0f} s on {kind}: {text[:500]!r}")
-            return False
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder) / f"{name}.json" for name in ("policy", "report", "details")}
+        while time.monotonic() < end:
+            kind = r.choice(("bytes", "tree", "pattern", "report", "report bytes", "details"))
+            text = r.choice(texts)
+            seen = json.dumps(report)
+            if kind == "bytes":
+                text = _broken(r, text)
+            elif kind == "tree":
+                text = json.dumps(_twisted(r, json.loads(text)))
+            elif kind == "pattern":
+                text = json.dumps(
+                    {"Statement": {"Effect": "Allow", "Action": [_pattern(r) for _ in range(3)], "Resource": "*"}}
+                )
+            elif kind == "report":
+                seen = json.dumps(_twisted(r, report))
+            elif kind == "report bytes":
+                seen = _broken(r, seen)
+            details = _details(role, json.loads(text)) if kind == "details" else {}
+            written = {"policy": text, "report": seen, "details": json.dumps(_twisted(r, details or {"": 0}))}
+            for name, content in written.items():
+                files[name].write_bytes(content.encode(r.choice(("utf-8", "utf-16")), "surrogatepass"))
+            policies = ["--account-details", str(files["details"]), "--role", "R"] if details else [
+                r.choice(("--policy", "--inline-policy")), str(files["policy"])]  # fmt: skip
+            form = r.choice(("text", "json", "diff"))
+            what = ["explain", _pattern(r)] if r.random() < 0.2 else ["trim", "--format", form]
+            begun = time.monotonic()
+            done = CliRunner().invoke(
+                refine,
+                [*what, *policies, "--last-accessed", str(files["report"]), "--mode", r.choice(("safe", "strict")),
+                 "--now", NOW.isoformat()],
+            )  # fmt: skip
+            took = time.monotonic() - begun
+            problem = _unclear(done, what)
+            if problem:
+                say(f"fuzz: {problem} on {kind}, {what}: {json.dumps(written)[:2000]}")
+                return False
+            counts[f"{kind}, {('answered', 'not granted', 'refused')[done.exit_code]}"] += 1
+            slowest = max(slowest, took)
+            if took > 20:
+                say(f"fuzz: HANG, {took:.0f} s on {kind}: {json.dumps(written)[:500]}")
+                return False
     say(
         f"fuzz: {sum(counts.values()):,} inputs in {seconds:.0f} s, slowest {slowest:.2f} s, {dict(sorted(counts.items()))}"
     )
     return True
+
+
+def _unclear(done: Result, what: list[str]) -> str:
+    """Return what is wrong with how the command ended; empty where it is an answer, or one sentence and no answer."""
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        return f"CRASH ({done.exception!r})"
+    if done.exit_code not in ((0, 1, 2) if what[0] == "explain" else (0, 2)):
+        return f"STATUS {done.exit_code} ({done.stderr[:500]})"
+    if not all(c.isprintable() or c == "\n" for c in done.output):
+        return "CONTROL CHARACTERS"
+    if done.exit_code == 0:
+        answered = (
+            json.loads(done.stdout)["proof"]["no_new_access"] if "json" in what else done.stdout or "diff" in what
+        )
+        return "" if answered else "NO ANSWER"
+    said = done.stderr.splitlines()
+    return "" if not done.stdout and len(said) == 1 and said[0].endswith(".") else f"UNCLEAR ({done.output[:500]})"
+
+
+def _details(role: str, document: Any) -> dict[str, Any]:
+    arn = "arn:aws:iam::111122223333:policy/P"
+    version = {"VersionId": "v1", "IsDefaultVersion": True, "CreateDate": "2025-01-01T00:00:00Z", "Document": document}
+    return {
+        "RoleDetailList": [{
+            "RoleName": "R", "Arn": role, "CreateDate": "2024-01-01T00:00:00Z",
+            "AttachedManagedPolicies": [{"PolicyName": "P", "PolicyArn": arn}],
+            "RolePolicyList": [{"PolicyName": "I", "PolicyDocument": document}]}],
+        "Policies": [{"Arn": arn, "PolicyName": "P", "AttachmentCount": 1, "PolicyVersionList": [version]}],
+    }  # fmt: skip
 
 
 def _broken(r: random.Random, text: str) -> str:

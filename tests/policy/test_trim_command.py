@@ -253,6 +253,16 @@ def test_account_details_are_read_as_the_cli_writes_them(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "deep", ["[" * 200_000, '{"a":' * 200_000, '{"ServicesLastAccessed":' + "[" * 90 + "]" * 90 + "}"]
+)
+def test_a_report_nested_too_deeply_is_refused(folder: Path, deep: str) -> None:
+    (folder / "report.json").write_text(deep)
+    done = refine(folder, "trim", "--policy", "DynamoDBAccess.json", "--last-accessed", "report.json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "refine: report.json is nested too deeply.\n"
+
+
+@pytest.mark.parametrize(
     ("who", "where", "taken"),
     [
         ("arn:aws:iam::111122223333:role/app/ApplicationRole", "LastAuthenticatedEntity", True),
