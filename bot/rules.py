@@ -31,6 +31,7 @@ from bot.model import (
     UserId,
     permissions_digest,
 )
+from bot.policy.language import size
 
 REFINE: Final = UserId("refine")  # the bot's own doing, in the audit log
 
@@ -367,7 +368,7 @@ def plan(proposal: Proposal, role: Role) -> tuple[Step, ...]:
 
     Raises:
         StaleError: the live policies are not those of the proposal.
-        NotAllowedError: the role has no free slot for a copy.
+        NotAllowedError: one of the role's quotas is in the way: no free slot for a copy, say.
     """
     if role.live_digest() != proposal.live_digest:
         raise StaleError(
@@ -418,7 +419,27 @@ def plan(proposal: Proposal, role: Role) -> tuple[Step, ...]:
             "for a moment, because a trimmed copy is attached before the old policy is detached.",
             "Detach a policy that is not needed, or ask AWS for a higher quota.",
         )
-    return tuple(replace(s, number=n) for n, s in enumerate([*give, *change, *take], 1))
+    steps = [*give, *change, *take]
+    _inline_room(role, steps)
+    return tuple(replace(s, number=n) for n, s in enumerate(steps, 1))
+
+
+def _inline_room(role: Role, steps: Iterable[Step]) -> None:
+    """Return where the role's inline policies fit in their common quota at every moment between the steps."""
+    sizes = {p.name: size(p.text) for p in role.policies if p.kind is PolicyKind.INLINE}
+    for step in steps:
+        before = sum(sizes.values())
+        if step.kind is StepKind.PUT_INLINE:
+            sizes[step.policy_name] = size(step.text)
+        elif step.kind is StepKind.DELETE_INLINE:
+            sizes.pop(step.policy_name)
+        if before < sum(sizes.values()) > role.quotas.role_policies_size:
+            raise NotAllowedError(
+                f"The role's inline policies may have {role.quotas.role_policies_size:,} characters together, and the "
+                f"change would need {sum(sizes.values()):,} for a moment, because what is new is written before what "
+                "is old is removed.",
+                "Remove an inline policy that is not needed, or ask AWS for a higher quota.",
+            )
 
 
 def _room(policy: RolePolicy) -> Step:

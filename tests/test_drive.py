@@ -17,6 +17,7 @@ from bot.errors import LimitError, NotAllowedError, StoreError, UnavailableError
 from bot.flows import World, checks, decide, drive, propose
 from bot.flows.decide import PAUSED
 from bot.model import Case, CaseId, CaseState, ChangeId, Checked, Proof, StepKind, StepState
+from bot.policy import size
 from sandbox.aws import LocalAws, start
 from tests import lives, torture
 from tests.lives import ANN, BEN, HUB
@@ -494,6 +495,92 @@ async def test_evidence_is_read_anew_where_it_is_too_old_or_its_age_is_not_known
         assert (await driven(world, case.id)).state is CaseState.WATCHING
     asked = [c for c in aws.calls() if c["operation"] == "GenerateServiceLastAccessedDetails"]
     assert len(asked) == reports
+
+
+@pytest.mark.parametrize("how", ["paused", "crashed"])
+async def test_a_change_that_waited_before_its_first_write_looks_at_the_evidence_again(
+    how: str, aws: LocalAws, tmp_path: Path
+) -> None:
+    """The journal was written in time, and nothing else was."""
+    late = 0.0
+
+    def clock() -> Any:
+        return lives.now() + timedelta(hours=late)
+
+    hours = {"refine_max_report_age_hours": 1, "refine_expiry_hours": 48, "clock": clock}
+    async with stage(aws, tmp_path, **hours) as world:
+        case = await approved(world, aws)
+        if how == "paused":
+            await world.store.set_flag(PAUSED, "by Ann", ANN)
+            await drive.drive(world, case.id)
+            await world.store.set_flag(PAUSED, "", ANN)
+        else:
+            plain = world.store.begin
+
+            async def begin(*args: Any, **more: Any) -> Any:
+                await plain(*args, **more)
+                raise asyncio.CancelledError
+
+            world.store.begin = begin  # type: ignore[method-assign]
+            with pytest.raises(asyncio.CancelledError):
+                await drive.drive(world, case.id)
+        late = 2.0
+        aws.use("Victim", "cloudtrail:CreateTrail")
+    async with lives.bot(tmp_path, aws.url, **hours) as world:
+        case = await driven(world, case.id)
+        assert case.state is CaseState.STALE
+        assert case.sentence.startswith("cloudtrail:CreateTrail was used since the proposal was made")
+    assert writes(aws) == []
+
+
+# -------------------- quotas, as they are right before the first write
+
+
+def quota(aws: LocalAws, name: str, value: int) -> None:
+    setattr(aws.state.iam(HUB).account_summary, f"_{name}", value)
+
+
+INLINE = ("inline", "inline_gone")  # the first grows before the second goes
+
+
+def characters(aws: LocalAws) -> int:
+    return sum(size(text) for text in aws.snapshot(HUB, "Victim")["inline"].values())
+
+
+async def test_what_the_inline_quota_does_not_allow_is_not_proposed(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, INLINE) as world:
+        quota(aws, "role_policy_size_quota", characters(aws))
+        case = await world.store.case(await lives.proposed(world, aws._role(HUB, "Victim").arn))
+        assert case.state is CaseState.NOTHING
+        assert f"inline policies may have {characters(aws)} characters together" in case.sentence
+
+
+@pytest.mark.parametrize(
+    ("parts", "name", "left", "sentence"),
+    [
+        (INLINE, "role_policy_size_quota", None, "inline policies may have"),
+        (("aws", "inline"), "attached_policies_per_role_quota", 1, "The role may have 1 attached policies"),
+        (("aws", "shared"), "policies_quota", 2, "The account has room for 1 more customer managed policies"),
+    ],
+)
+async def test_a_quota_that_got_too_small_since_the_proposal_is_found_before_the_first_write(
+    parts: tuple[str, ...], name: str, left: int | None, sentence: str, aws: LocalAws, tmp_path: Path
+) -> None:
+    async with stage(aws, tmp_path, parts) as world:
+        case = await approved(world, aws)
+    quota(aws, name, characters(aws) if left is None else left)
+    async with lives.bot(tmp_path, aws.url) as world:
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert sentence in case.sentence
+        assert "Nothing was written." in case.sentence
+    assert writes(aws) == []
+
+
+async def test_an_account_that_does_not_tell_its_quotas_blocks_nothing(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("aws",)) as world:
+        aws.fault("GetAccountSummary", "denied")
+        assert (await driven(world, (await approved(world, aws)).id)).state is CaseState.WATCHING
 
 
 # -------------------- rollbacks that meet somebody else's work

@@ -295,6 +295,21 @@ def test_a_new_inline_policy_takes_no_slot() -> None:
     assert [s.policy_name for s in rules.plan(proposal(full, *parts), full)] == ["Mine-2", "Mine"]
 
 
+def test_inline_policies_fit_in_their_quota_at_every_moment() -> None:
+    """White space does not count, and a role that is over the quota already may get smaller."""
+    one, two = inline("One", '{"a": 1}'), inline("Two", '{"b":22}')
+    parts = (outcome(one, '{"a": 1111}'), outcome(two, None))
+    for most, fits in ((17, False), (18, True)):
+        full = role(one, two, quotas=Quotas(role_policies_size=most))
+        if fits:
+            assert len(rules.plan(proposal(full, *parts), full)) == 2
+        else:
+            with pytest.raises(NotAllowedError, match="17 characters together, and the change would need 18 for a"):
+                rules.plan(proposal(full, *parts), full)
+    over = role(one, two, quotas=Quotas(role_policies_size=5))
+    assert len(rules.plan(proposal(over, outcome(one, "{}"), outcome(two, None)), over)) == 2
+
+
 def test_an_unchanged_policy_is_not_written() -> None:
     one, two = managed("One"), managed("Two")
     same = replace(outcome(one, one.text), outcome=Outcome.UNCHANGED)

@@ -73,6 +73,10 @@ class Aws:
         """Return a managed policy as the role's account sees it; None where there is none."""
         return await self._roles.policy(arn, role_arn=role_arn)
 
+    async def room(self, role_arn: str) -> int | None:
+        """Return how many more customer managed policies the account may have now; None where AWS does not say."""
+        return await self._roles.room(role_arn)
+
     async def evidence(self, role: Role) -> Evidence:
         """Return a role's last accessed report, made now and read to its last page.
 

@@ -63,6 +63,15 @@ class Roles:
         account = role_arn.split(":")[4]
         return await self._settled(lambda: self._managed(account, arn))
 
+    async def room(self, role_arn: str) -> int | None:
+        """Return how many more customer managed policies the account may have now; None where AWS does not say."""
+        try:
+            summary = (await self._iam("GetAccountSummary", role_arn.split(":")[4]))["SummaryMap"]
+        except DeniedError:
+            return None
+        most = summary.get("PoliciesQuota")
+        return most - summary.get("Policies", 0) if most else None
+
     async def _which(self, arn_or_name: str, account: str | None) -> tuple[str, str, str]:
         """Return ARN (empty where only the name is known), account and name."""
         if arn_or_name.startswith("arn:"):

@@ -177,6 +177,7 @@ async def _apply(world: World, case: Case) -> None:
         change = await world.store.change(change.undoes)  # it is being taken back
     elif change is not None and change.id != _change_id(proposal):
         change = None
+    fresh = change is None
     try:
         if change is None:
             change = await _begin(world, case, proposal)
@@ -186,6 +187,8 @@ async def _apply(world: World, case: Case) -> None:
             return
         begun = await _settle(world, change)
         role = await world.aws.role(change.role_arn)
+        if not begun and not fresh:  # it may have waited for hours: a pause, a crash, a throttle
+            await _ready(world, proposal, role)
         team = await world.team(sure=True)
         permit = rules.permit_apply(change, proposal, case.approvals, role, team, world.guard, begun=begun)
         await _run(world, change, permit)
@@ -232,8 +235,35 @@ def _change_id(proposal: Proposal) -> ChangeId:
 
 
 async def _begin(world: World, case: Case, proposal: Proposal) -> Change:
-    """Take the snapshot and write the journal, after a last look at policies, evidence and proof."""
+    """Take the snapshot and write the journal."""
     role = await world.aws.role(case.role_arn)
+    steps = await _ready(world, proposal, role)
+    await checks.before(world, _change_id(proposal), proposal, role)
+    return await world.store.begin(
+        Change(
+            id=_change_id(proposal),
+            case_id=case.id,
+            proposal_id=proposal.id,
+            kind="apply",
+            role_arn=role.arn,
+            steps=steps,
+            by=case.asked_by,
+            at=world.clock(),
+            before=role,
+            expected=rules.expected(role, steps),
+        ),
+        limit=world.settings.refine_changes_per_hour,
+    )
+
+
+async def _ready(world: World, proposal: Proposal, role: Role) -> tuple[Step, ...]:
+    """Take the last look before the first write, at policies, evidence, proof and quotas; return the writes.
+
+    Raises:
+        StaleError: the proposal is out of date.
+        ProofError: it would not hold on the live policies.
+        NotAllowedError: a quota is in the way.
+    """
     if role.live_digest() != proposal.live_digest:
         raise StaleError(
             "The role's policies changed since the proposal was made, so nothing was written.", "Make a new proposal."
@@ -252,22 +282,14 @@ async def _begin(world: World, case: Case, proposal: Proposal) -> Change:
             "made, so nothing was written.",
             "Make a new proposal.",
         )
-    await checks.before(world, _change_id(proposal), proposal, role)
-    return await world.store.begin(
-        Change(
-            id=_change_id(proposal),
-            case_id=case.id,
-            proposal_id=proposal.id,
-            kind="apply",
-            role_arn=role.arn,
-            steps=steps,
-            by=case.asked_by,
-            at=world.clock(),
-            before=role,
-            expected=rules.expected(role, steps),
-        ),
-        limit=world.settings.refine_changes_per_hour,
-    )
+    copies = sum(s.kind is StepKind.CREATE_POLICY for s in steps)
+    room = await world.aws.room(role.arn) if copies else None
+    if room is not None and room < copies:
+        raise NotAllowedError(
+            f"The account has room for {max(room, 0)} more customer managed policies, and the change needs {copies}.",
+            "Delete policies that nobody uses, or ask AWS for a higher quota.",
+        )
+    return steps
 
 
 async def _still_unused(world: World, proposal: Proposal, role: Role) -> None:
