@@ -34,6 +34,7 @@ CODES = (
     "tracking_too_short",
     "report_contradicts",
     "empty_report",
+    "nameless",
     "shortened",
 )
 _PATTERN = re.compile(r"\*|[A-Za-z0-9*?-]+:[A-Za-z0-9*?_.-]+")

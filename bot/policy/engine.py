@@ -6,16 +6,16 @@ Pure: everything comes in as arguments, and the same input gives the same output
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bot.errors import NoEvidenceError
-from bot.model import Evidence, RolePolicy, ServiceSummary, Trim, TrimSettings, Verdict
+from bot.model import Evidence, Mode, RolePolicy, ServiceSummary, Trim, TrimSettings, Verdict
 from bot.policy.catalogue import Action, Catalogue, Extended, Lexicon, lexicon
 from bot.policy.check import check
 from bot.policy.fit import fit
-from bot.policy.language import Document, Statement, parse
-from bot.policy.patterns import meets
-from bot.policy.verdicts import Report, judge
+from bot.policy.language import Document, Statement, is_action, parse
+from bot.policy.patterns import inside, meets
+from bot.policy.verdicts import Report, judge, protects
 from bot.policy.warn import warnings
 
 
@@ -27,7 +27,7 @@ def trim(policies: Sequence[RolePolicy], evidence: Evidence, catalogue: Catalogu
         NoEvidenceError: a warning that the settings make a refusal.
     """
     documents = {p.key: parse(p.text, p.name) for p in policies}
-    lex = extended(documents.values(), evidence, catalogue)
+    lex = extended(documents.values(), evidence, catalogue, settings)
     grants = {
         key: {s.index: granted_by(s, lex) for s in document.statements if s.allow}
         for key, document in documents.items()
@@ -43,13 +43,14 @@ def trim(policies: Sequence[RolePolicy], evidence: Evidence, catalogue: Catalogu
         names |= dict.fromkeys(mine, alone) | again
         granted = mine | granted
     granted = {key: granted[key] for key in sorted(granted)}
-    report = Report.of(evidence)
+    report = Report.of(evidence, settings)
     verdicts = judge(granted, names, report, lex.catalogue, settings)
     keep = {key for key, verdict in verdicts.items() if verdict.kept}
     role = evidence.role_arn.rsplit("/", 1)[-1]
     outcomes = fit(policies, documents, grants, keep, lex, settings, role)
     must = [v.action for v in verdicts.values() if v.verdict in {Verdict.USED, Verdict.PROTECTED}]
-    said = warnings(policies, evidence, report, settings, outcomes)
+    nameless = tuple(_nameless(documents.values(), granted, report, catalogue, settings))
+    said = warnings(policies, evidence, report, settings, outcomes, nameless)
     refused = next((w for w in said if w.code in settings.refuse), None)
     if refused is not None:
         raise NoEvidenceError(refused.message, "The settings make this a refusal.")
@@ -65,32 +66,35 @@ def trim(policies: Sequence[RolePolicy], evidence: Evidence, catalogue: Catalogu
 # -------------------- what is granted
 
 
-def extended(documents: Iterable[Document], evidence: Evidence, catalogue: Catalogue) -> Lexicon:
-    """Return the catalogue with what the report tracks, and what the policies name, though it did not know it.
+def _asked(settings: TrimSettings) -> tuple[str, ...]:
+    """Return the patterns that somebody asked to keep."""
+    return (*settings.keep_by_hand, *settings.keep)
+
+
+def extended(
+    documents: Iterable[Document], evidence: Evidence, catalogue: Catalogue, settings: TrimSettings
+) -> Lexicon:
+    """Return the catalogue with what the report tracks, the policies name or somebody asked to keep beside what it has.
 
     A name nobody knows, and a pattern that means nothing known, stand for themselves. So does each pattern of a service
-    that the catalogue lacks, and `service:*` where the report has it: more may be behind it than what the report names.
+    that the catalogue lacks, and `service:*`: more may be behind it than anybody names.
     """
     known = frozenset(catalogue.services())
-    tracked: list[Action] = []
-    for use in evidence.services:
-        namespace = use.namespace.lower()
-        mine = catalogue.actions(namespace)
-        tracked += [Action(namespace, a.action) for a in use.actions if a.action.lower() not in mine]
-        if namespace not in known:
-            tracked.append(Action(namespace, "*"))
-    wider = Extended(catalogue, tracked) if tracked else catalogue
-    lex = lexicon(wider)
-    written: dict[str, Action] = {}
-    for document in documents:
-        for statement in document.statements:
-            if not statement.allow or statement.inverted:
-                continue
-            for pattern in statement.patterns:
-                service, _, rest = pattern.partition(":")
-                if rest and service != "*" and (service.lower() not in known or not lex.expand(pattern)):
-                    written.setdefault(pattern.lower(), Action(service.lower(), rest))
-    return lexicon(Extended(wider, written.values())) if written else lex
+    more = [
+        Action(use.namespace.lower(), a.action)
+        for use in evidence.services
+        for a in use.actions
+        if a.action.lower() not in catalogue.actions(use.namespace.lower())
+    ]
+    lex = lexicon(Extended(catalogue, more)) if more else lexicon(catalogue)
+    allowed = (s for d in documents for s in d.statements if s.allow and not s.inverted)
+    for pattern in (*(p for s in allowed for p in s.patterns), *filter(is_action, _asked(settings))):
+        service, _, rest = pattern.partition(":")
+        if rest and service != "*" and (service.lower() not in known or not lex.expand(pattern)):
+            more.append(Action(service.lower(), rest))
+    strange = {a.service for a in more} | {use.namespace.lower() for use in evidence.services}
+    more += [Action(service, "*") for service in sorted(strange - known)]
+    return lexicon(Extended(catalogue, more)) if more else lex
 
 
 def granted_by(statement: Statement, lex: Lexicon) -> Mapping[str, Action]:
@@ -111,6 +115,33 @@ def granted_by(statement: Statement, lex: Lexicon) -> Mapping[str, Action]:
         else:
             found[action.key] = action
     return found
+
+
+def _nameless(
+    documents: Iterable[Document], granted: Iterable[str], report: Report, catalogue: Catalogue, settings: TrimSettings
+) -> Iterator[str]:
+    """Yield what goes although it is in use, or somebody asked to keep it, because no name that is granted says it."""
+    allows = [s for d in documents for s in d.statements if s.allow]
+    for asked in _asked(settings):
+        if any(_touches(s, asked) for s in allows) and not any(protects(asked, key) for key in granted):
+            yield f"{asked} is to be kept and keeps nothing: it matches no known action, and passes what is granted."
+    if settings.mode is Mode.STRICT:
+        return
+    for service in sorted(report.last.keys() - {*catalogue.services()}):
+        whole = f"{service}:*"
+        barred = any(s.inverted and _touches(s, whole) for s in allows) and whole not in granted
+        if barred and report.last[service] >= report.since:
+            yield (
+                f"{service} is in use and the catalogue does not know it: what a NotAction grants of a part of it "
+                "cannot be listed, and goes where IAM does not track it."
+            )
+
+
+def _touches(statement: Statement, pattern: str) -> bool:
+    """Tell whether a statement's actions have something of a pattern."""
+    if statement.inverted:
+        return not any(inside(pattern, p) for p in statement.patterns)
+    return any(meets(pattern, p) for p in statement.patterns)
 
 
 def _services(

@@ -215,12 +215,17 @@ def _statement(raw: Any, index: int, where: str, name: str) -> Statement:
     if not _strings(value):
         raise PolicyError(f"{name} has a {key} at {where}.{key} that is neither a string nor a list of strings.")
     for i, pattern in enumerate(patterns):
-        if not _ACTION.fullmatch(pattern):
+        if not is_action(pattern):
             at = f"{where}.{key}" if isinstance(value, str) else f"{where}.{key}[{i}]"
             raise PolicyError(f"{name} has {pattern[:80]!r} at {at}, which is not an action.", "It is service:Action.")
     return Statement(
         index=index, allow=effect == "Allow", inverted=key == "NotAction", patterns=tuple(patterns), raw=raw
     )
+
+
+def is_action(pattern: str) -> bool:
+    """Tell whether a policy can hold the action pattern."""
+    return _ACTION.fullmatch(pattern) is not None
 
 
 def _strings(value: Any) -> bool:

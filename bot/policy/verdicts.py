@@ -19,9 +19,10 @@ class Report:
     services: Mapping[str, ServiceUse]
     actions: Mapping[str, ActionUse]
     last: Mapping[str, datetime]  # a service's own time or its actions' latest: reports can contradict themselves
+    since: datetime  # when the window begins
 
     @classmethod
-    def of(cls, evidence: Evidence) -> Report:
+    def of(cls, evidence: Evidence, settings: TrimSettings) -> Report:
         services: dict[str, ServiceUse] = {}
         actions: dict[str, ActionUse] = {}
         last: dict[str, datetime] = {}
@@ -42,11 +43,16 @@ class Report:
                     latest = at
             if latest is not None:
                 last[namespace] = latest
-        return cls(services, actions, last)
+        return cls(services, actions, last, settings.now - timedelta(days=settings.window_days))
 
 
 def _later(at: datetime | None, than: datetime | None) -> bool:
     return at is not None and (than is None or at > than)
+
+
+def protects(pattern: str, key: str) -> bool:
+    """Tell whether a pattern to keep means an action; one that nobody knows stands for all that it can mean."""
+    return matches(pattern, key) if is_name(key) else inside(key, pattern)
 
 
 def judge(
@@ -100,7 +106,6 @@ class _Table:
         self.catalogue = catalogue
         self.settings = settings
         self.safe = settings.mode is Mode.SAFE
-        self.since = settings.now - timedelta(days=settings.window_days)
         self.fate = "Safe mode keeps it." if self.safe else "Strict mode drops it."
         self.pairs = knowledge().pairs
         self.invisible = knowledge().invisible
@@ -112,15 +117,13 @@ class _Table:
     def row(self, key: str, action: Action, use: ActionUse | None) -> _Row | None:
         """Return verdict, kept and reason; None for a permission that follows others."""
         at = use.last_accessed if use else None
-        if use is not None and at is not None and at >= self.since:
+        if use is not None and at is not None and at >= self.report.since:
             where = f" in {use.region}" if use.region else ""
             return Verdict.USED, True, f"Last attempted on {_day(at)}{where}."
         if self.settings.keep_by_hand or self.settings.keep:
-            # A pattern that nobody knows stands for all that it can mean.
-            means = matches if is_name(key) else lambda pattern, key: inside(key, pattern)
-            if any(means(p, key) for p in self.settings.keep_by_hand):
+            if any(protects(p, key) for p in self.settings.keep_by_hand):
                 return Verdict.PROTECTED, True, "Kept by hand for this proposal."
-            kept = next((p for p in self.settings.keep if means(p, key)), None)
+            kept = next((p for p in self.settings.keep if protects(p, key)), None)
             if kept is not None:
                 return Verdict.PROTECTED, True, f"Always kept: it matches {kept} of the settings."
         if at is not None:
@@ -148,7 +151,7 @@ class _Table:
         last = self.report.last.get(service)
         if last is None:
             return Verdict.SERVICE_UNUSED, False, f"Nothing of {title} was attempted in the tracking period."
-        if last < self.since:
+        if last < self.report.since:
             days = self.settings.window_days
             why = f"{title} was last attempted on {_day(last)}, more than {_days(days)} ago."
             return Verdict.SERVICE_UNUSED, False, why
@@ -161,7 +164,7 @@ class _Table:
         if by is not None:
             return Verdict.NEEDED, True, f"{by} is kept, and it {pair.why}."
         last = self.report.last.get(action.service.lower())
-        if self.safe and last is not None and last >= self.since:
+        if self.safe and last is not None and last >= self.report.since:
             why = f"No kept action is known to need it, but its service is in use. {self.fate}"
             return Verdict.NOT_NEEDED, True, why
         return _IDLE

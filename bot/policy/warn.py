@@ -16,6 +16,7 @@ CODES = {
     "tracking_too_short": "IAM tracked fewer days than the window has",
     "report_contradicts": "the report gives actions a later time than their service",
     "empty_report": "the report covers no service",
+    "nameless": "something in use, or to be kept, has no name that could be written",
     "shortened": "a policy is written with wildcards to fit IAM's limit",
 }
 _TIERS = {
@@ -32,8 +33,9 @@ def warnings(
     report: Report,
     settings: TrimSettings,
     outcomes: Sequence[PolicyOutcome],
+    nameless: Sequence[str],
 ) -> tuple[Warning_, ...]:
-    """Return the warnings on a proposal, in the order of `CODES`."""
+    """Return the warnings on a proposal, in the order of `CODES`; `nameless` says what goes for want of a name."""
     found: list[Warning_] = []
     window = timedelta(days=settings.window_days)
     wide = _count(settings.window_days, "day")
@@ -76,6 +78,8 @@ def warnings(
         )
     if not evidence.services:
         warn("empty_report", "The report covers no service at all.")
+    for message in nameless:
+        warn("nameless", message)
     for outcome in outcomes:
         if outcome.tier in _TIERS:
             warn(

@@ -77,3 +77,53 @@ def test_a_service_out_of_use_goes_though_the_catalogue_does_not_know_it() -> No
     answer = answered({"Action": "*"}, service, ServiceUse(namespace="sqs", last_accessed=NOW))
     assert verdicts(answer) == {"newsvc:*": Verdict.SERVICE_UNUSED, "newsvc:Rest": Verdict.UNUSED}
     assert actions(answer) == ["sqs:*"]
+
+
+@pytest.mark.parametrize("asked", ["s3:NewThing", "S3:New*", "newsvc:Act", "newsvc:*", "newsvc:A*"])
+@pytest.mark.parametrize("statement", [{"Action": "*"}, {"NotAction": "sqs:*"}, {"Action": ["s3:*", "newsvc:*"]}])
+def test_what_is_to_be_kept_is_kept_though_the_catalogue_does_not_know_it(
+    statement: dict[str, object], asked: str
+) -> None:
+    service, _, rest = asked.partition(":")
+    answer = answered(statement, mode=Mode.STRICT, keep=(asked,))
+    assert actions(answer) == [f"{service.lower()}:{rest}"]
+    assert [a.verdict for a in answer.actions if a.kept] == [Verdict.PROTECTED]
+    assert answer.warnings == ()
+
+
+def test_what_is_to_be_kept_is_kept_in_the_form_in_which_it_is_granted() -> None:
+    assert actions(answered({"Action": ["newsvc:A*", "s3:*"]}, mode=Mode.STRICT, keep=("newsvc:*",))) == ["newsvc:A*"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "asked"),
+    [
+        ({"Action": "s3:Get*"}, "s3:*Frob"),
+        ({"Action": "s3:Get*"}, "*:GetFrob*"),
+        ({"NotAction": "s3:Put*"}, "s3:*Frob"),
+    ],
+)
+def test_what_cannot_be_kept_is_said(statement: dict[str, object], asked: str) -> None:
+    answer = answered(statement, mode=Mode.STRICT, keep=(asked,))
+    assert answer.policies[0].text is None
+    assert [w.code for w in answer.warnings] == ["nameless"]
+    assert asked in answer.warnings[0].message
+
+
+@pytest.mark.parametrize("asked", ["s3:PutFrob", "s3:PutObject", "sqs:*", "s3:Get*", "*:Get*"])
+def test_what_is_not_granted_or_kept_by_name_needs_no_warning(asked: str) -> None:
+    answer = answered({"Action": "s3:Get*"}, mode=Mode.STRICT, keep=(asked,))
+    assert answer.warnings == ()
+    assert {a.action for a in answer.actions if a.kept} == (
+        {a.action for a in answer.actions} if "Get*" in asked else set()
+    )
+
+
+def test_what_a_notaction_leaves_of_a_service_that_nobody_knows_is_said_to_go() -> None:
+    service = ServiceUse(namespace="newsvc", last_accessed=NOW, actions=(USED,))
+    answer = answered({"NotAction": "newsvc:Delete*"}, service)
+    assert actions(answer) == ["newsvc:Act"]
+    assert [w.code for w in answer.warnings] == ["nameless"]
+    assert "newsvc is in use" in answer.warnings[0].message
+    assert answered({"NotAction": "newsvc:*"}, service).warnings == ()
+    assert answered({"NotAction": "newsvc:Delete*"}, service, mode=Mode.STRICT).warnings == ()
