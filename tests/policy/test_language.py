@@ -9,6 +9,7 @@ import pytest
 from bot.errors import PolicyError
 from bot.policy import parse, size
 from bot.policy.language import weigh, write
+from bot.terminal import plain
 from tests.policy.test_trim_command import BAD
 
 
@@ -18,7 +19,7 @@ def test_what_is_no_policy_is_refused_with_its_place(name: str) -> None:
     assert isinstance(text, str)
     with pytest.raises(PolicyError) as caught:
         parse(text, "P.json")
-    assert where in caught.value.say()
+    assert where in plain(caught.value.say())
     assert "P.json" in caught.value.sentence
 
 
