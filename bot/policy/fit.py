@@ -27,7 +27,11 @@ _NAME = 128  # characters of a policy's name
 _MOST = 20  # managed policies on a role, where AWS was asked for more than the usual 10
 
 
-class _Chunk:
+def _length(entries: Sequence[str]) -> int:
+    return sum(len(entry) + _FRAME for entry in entries)
+
+
+class Chunk:
     """The kept actions of one service in one statement, to be spelled in place of what was written."""
 
     def __init__(
@@ -42,13 +46,20 @@ class _Chunk:
         self._spelled: dict[Class, list[str]] = {}
 
     def spell(self, kind: Class) -> list[str]:
-        """Return entries, sorted; at every tier a whole service is one star where the statement granted all of it."""
+        """Return entries, sorted; at every tier a whole service is one star where the statement granted all of it.
+
+        More kinds of pattern never make it longer, though a greedy cover can be.
+        """
         if kind not in self._spelled:
-            self._spelled[kind] = self._spell(kind)
+            found = self._spell(kind)
+            if kind is not Class.NAMES:
+                before = self.spell(max(c for c in Class if c < kind))
+                found = min(before, found, key=_length)
+            self._spelled[kind] = found
         return self._spelled[kind]
 
     def length(self, kind: Class) -> int:
-        return sum(len(entry) + _FRAME for entry in self.spell(kind))
+        return _length(self.spell(kind))
 
     def _spell(self, kind: Class) -> list[str]:
         statement, service = self._statement, self._service
@@ -84,9 +95,9 @@ class _Trimmed:
     """A statement that changes: entries as written, and chunks."""
 
     statement: Statement
-    places: tuple[str | _Chunk, ...]
+    places: tuple[str | Chunk, ...]
 
-    def render(self, kinds: Mapping[_Chunk, Class]) -> dict[str, Any]:
+    def render(self, kinds: Mapping[Chunk, Class]) -> dict[str, Any]:
         entries: list[str] = []
         for place in self.places:
             entries += [place] if isinstance(place, str) else place.spell(kinds.get(place, Class.NAMES))
@@ -106,12 +117,12 @@ class _Plan:
     policy: RolePolicy
     document: Document
     parts: tuple[Statement | _Trimmed, ...] | None
-    kinds: dict[_Chunk, Class] = field(default_factory=dict)
+    kinds: dict[Chunk, Class] = field(default_factory=dict)
 
-    def chunks(self) -> Iterator[_Chunk]:
+    def chunks(self) -> Iterator[Chunk]:
         for part in self.parts or ():
             if isinstance(part, _Trimmed):
-                yield from (p for p in part.places if isinstance(p, _Chunk))
+                yield from (p for p in part.places if isinstance(p, Chunk))
 
     def statements(self) -> list[dict[str, Any]]:
         return [part.render(self.kinds) if isinstance(part, _Trimmed) else dict(part.raw) for part in self.parts or ()]
@@ -248,7 +259,7 @@ def _plan(policy: RolePolicy, document: Document, grants: Grants, keep: set[str]
 
 def _places(
     statement: Statement, granted: Mapping[str, Action], keep: set[str], lexicon: Lexicon
-) -> tuple[str | _Chunk, ...]:
+) -> tuple[str | Chunk, ...]:
     """Return entries that stay and, where the first that cannot stay stood, the chunk of each service it speaks of."""
     stay: list[bool] = []
     covered: set[str] = set()
@@ -283,11 +294,11 @@ def _places(
         service, _, name = key.partition(":")
         if service in loose:
             fine.setdefault(service, []).append(name)
-    places: list[str | _Chunk] = []
+    places: list[str | Chunk] = []
     for place, whole in enumerate(stay):
         if whole:
             places.append(statement.patterns[place])
-        places += [_Chunk(lexicon.service(s), statement, loose[s], fine.get(s, ()), keep) for s in order[place]]
+        places += [Chunk(lexicon.service(s), statement, loose[s], fine.get(s, ()), keep) for s in order[place]]
     return tuple(places)
 
 

@@ -13,6 +13,8 @@ from bot.policy import load_catalogue
 from bot.policy.catalogue import lexicon
 from bot.policy.compact import Class, Names, compact
 from bot.policy.compact import borders as word_borders
+from bot.policy.fit import Chunk
+from bot.policy.language import document
 from bot.policy.patterns import inside
 from tests.policy.judge import fits
 from tests.policy.world import examples
@@ -40,7 +42,7 @@ def length(entries: list[str]) -> int:
 
 @examples(2)
 @given(case=wants())
-def test_every_class_is_exact_and_no_longer_than_the_one_before(case: tuple[str, list[str], list[str]]) -> None:
+def test_every_class_is_exact_and_hardly_longer_than_the_one_before(case: tuple[str, list[str], list[str]]) -> None:
     service, wanted, fine = case
     known = lexicon(load_catalogue()).service(service)
     sizes = []
@@ -58,8 +60,8 @@ def test_every_class_is_exact_and_no_longer_than_the_one_before(case: tuple[str,
             assert stars <= {Class.NAMES: 0, Class.WORDS: 1, Class.STAR: 1, Class.INFIX: 2}[kind]
             if stars == 2:
                 assert re.fullmatch(rf"{service}:\*[^*]+\*", entry)
-    # A greedy choice among more patterns may lose a hair, no more.
-    assert all(b <= a * 1.05 for a, b in pairwise(sizes))
+    # A greedy choice among more patterns may lose an entry, no more: the tiers take the shorter of the two.
+    assert all(b <= a * 1.05 + len(f"{service}:*") + 3 for a, b in pairwise(sizes))
 
 
 @examples(1)
@@ -160,3 +162,19 @@ def test_known_answers() -> None:
     # Where a star saves nothing there is none.
     assert compact(Names("x", ["Ab", "Ac"]), ["ab"], (), Class.STAR) == ["x:Ab"]
     assert compact(Names("x", ["Abc", "Acd"]), ["abc"], (), Class.STAR) == ["x:*c"]
+
+
+def test_a_tier_is_never_longer_than_the_one_before() -> None:
+    """Here a greedy cover with infixes is: what is written is the shorter."""
+    service = lexicon(load_catalogue()).service("sqs")
+    wanted = ["cancelmessagemovetask", "changemessagevisibility", "createqueue", "getqueueattributes"]
+    wanted += ["listdeadlettersourcequeues", "listqueues"]
+    fine = ["addpermission", "receivemessage", "setqueueattributes"]
+    plain = [length(compact(service.spelling, wanted, fine, kind)) for kind in Class]
+    assert plain != sorted(plain, reverse=True)
+    body = {"Effect": "Allow", "Action": ["sqs:*"], "Resource": "*"}
+    [statement] = document({"Statement": [body]}).statements
+    chunk = Chunk(service, statement, wanted, fine, {f"sqs:{n}" for n in (*wanted, *fine)})
+    sizes = [chunk.length(kind) for kind in Class]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[:3] == plain[:3]
