@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 from bot.errors import LostRaceError, NotAllowedError, StaleError
 from bot.model import (
@@ -710,24 +710,30 @@ def beyond(before: Role, role: Role) -> tuple[str, ...]:
 
 # -------------------- the permit
 
-_SEAL: Final = object()
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Permit:
-    """The right to send the writes of one change, and no others. Only this module can make one."""
+    """The right to send the writes of one change, and no others. Only this module can make one, or another from it."""
 
     change_id: ChangeId
     role_arn: str
     steps: frozenset[Step]
-    seal: object
 
-    def __post_init__(self) -> None:
-        if self.seal is not _SEAL:
-            raise NotAllowedError("A permit that the rules did not make was refused.", "This is a bug: report it.")
+    def __init__(self, *_: object, **__: object) -> None:  # so `dataclasses.replace` makes none either
+        raise NotAllowedError("A permit that the rules did not make was refused.", "This is a bug: report it.")
+
+    def __reduce__(self) -> NoReturn:  # nor `copy`, nor `pickle`
+        raise NotAllowedError("A permit cannot be copied.", "This is a bug: report it.")
 
     def covers(self, step: Step) -> bool:
         return step in self.steps
+
+
+def _permit(change_id: ChangeId, role_arn: str, steps: Iterable[Step]) -> Permit:
+    made = object.__new__(Permit)
+    for name, value in (("change_id", change_id), ("role_arn", role_arn), ("steps", frozenset(steps))):
+        object.__setattr__(made, name, value)
+    return made
 
 
 def permit_apply(
@@ -766,7 +772,7 @@ def permit_apply(
         )
     if change.steps != plan(proposal, proposal.role):
         raise NotAllowedError("The change is not the one that was approved.", "Make a new proposal.")
-    return Permit(change_id=change.id, role_arn=role.arn, steps=frozenset(change.steps), seal=_SEAL)
+    return _permit(change.id, role.arn, change.steps)
 
 
 def permit_back(
@@ -804,4 +810,4 @@ def permit_back(
             f"Refine must not touch this role any more: {why}. Nothing was written.",
             "Lift the protection and roll back again, or restore the old policies by hand.",
         )
-    return Permit(change_id=change.id, role_arn=role.arn, steps=frozenset(change.steps), seal=_SEAL)
+    return _permit(change.id, role.arn, change.steps)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime
 
@@ -457,11 +459,12 @@ def applied(p: Proposal) -> Change:
 
 def test_a_permit_cannot_be_made_by_hand() -> None:
     with pytest.raises(NotAllowedError):
-        Permit(change_id=ChangeId("x"), role_arn=ARN, steps=frozenset(), seal=object())
+        Permit(change_id=ChangeId("x"), role_arn=ARN, steps=frozenset())
 
 
 POLICY = managed("P", '{"p":1}')
 GOOD = proposal(role(POLICY), outcome(POLICY, '{"n":1}'))
+GOOD_STEP = rules.plan(GOOD, GOOD.role)[0]
 
 
 @pytest.mark.parametrize(
@@ -510,8 +513,18 @@ def test_a_role_made_anew_gets_no_permit_though_its_policies_are_the_same() -> N
 
 def test_a_permit_cannot_be_widened() -> None:
     permit = rules.permit_apply(applied(GOOD), GOOD, [yes(GOOD)], GOOD.role, TEAM, Guard(), begun=False)
+    more = permit.steps | {replace(GOOD_STEP, text='{"more":1}')}
     with pytest.raises(FrozenInstanceError):
-        permit.steps = frozenset()  # type: ignore[misc]
+        permit.steps = more  # type: ignore[misc]
+    for widen in (
+        lambda: replace(permit, steps=more),
+        lambda: replace(permit, role_arn=f"{ARN}2"),
+        lambda: copy.copy(permit),
+        lambda: copy.deepcopy(permit),
+        lambda: pickle.dumps(permit),
+    ):
+        with pytest.raises(NotAllowedError):
+            widen()
 
 
 def test_a_rollback_gets_a_permit_for_the_inverses_and_nothing_else() -> None:
