@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import re
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
+
+from bot.terminal import plain
 
 if TYPE_CHECKING:
     from bot.config import StoreSettings
@@ -28,21 +31,51 @@ def audit() -> None:
 
 
 @audit.command()
-def verify() -> None:
-    """Check that no entry was changed, removed, inserted or moved; exit status 1 names the first that was."""
+@click.option("--expect", default="", metavar="HEAD", help="What an earlier run gave as the head: it has to be there.")
+def verify(*, expect: str) -> None:
+    """Check that no entry was changed, removed, inserted or moved; exit status 1 names the first that was.
 
-    async def work() -> tuple[int | None, int]:
+    A log that was put back, whole and with its head, to an earlier moment looks whole: note the head that this command
+    prints somewhere else, and give it as --expect.
+    """
+    from bot.errors import InputError
+
+    wanted = re.fullmatch(r"([1-9]\d{0,17}):([0-9a-f]{64})", expect)
+    if expect and not wanted:
+        raise InputError("--expect takes what `refine audit verify` gave as the head.", "It is like 12:9f86d0….")
+
+    async def work() -> tuple[int | None, str, bool]:
         async with _open() as store:
-            return await store.verify_audit(), await _last(store)
+            broken = await store.verify_audit()
+            if broken is not None:
+                return broken, "", False
+            kept = True
+            if wanted:
+                kept = await _head(store, before_seq=int(wanted[1]) + 1) == expect
+            return None, await _head(store), kept
 
-    broken, last = asyncio.run(work())
-    if broken is None:
-        click.echo(f"The audit log is whole: {last} entries.")
-        return
-    click.echo(
-        f"The audit log is broken from entry {broken} on: it was changed, or REFINE_AUDIT_KEY is not the key of old."
-    )
-    sys.exit(1)
+    broken, head, kept = asyncio.run(work())
+    if broken is not None:
+        click.echo(
+            f"The audit log is broken from entry {broken} on: it was changed, or REFINE_AUDIT_KEY is not the key of "
+            "old."
+        )
+        sys.exit(1)
+    if not kept:
+        click.echo(
+            f"The audit log does not hold the expected entry {expect.partition(':')[0]}, though what is there is "
+            "whole: it was put back to an earlier state, or it is another log."
+        )
+        sys.exit(1)
+    click.echo(f"The audit log is whole: {head.partition(':')[0] or 0} entries.")
+    if head:
+        click.echo(f"Its head is {head}")
+
+
+async def _head(store: Store, before_seq: int | None = None) -> str:
+    """Return number and mac of the newest entry before `before_seq`; empty where there is none."""
+    newest = await store.history(None, limit=1, before_seq=before_seq)
+    return f"{newest[0].seq}:{newest[0].mac}" if newest else ""
 
 
 @audit.command()
@@ -59,7 +92,7 @@ def show(*, role: str, limit: int) -> None:
         for e in sorted(entries, key=lambda e: e.seq)[-limit:]:
             name = names.get(e.case_id, "-") if e.case_id else "-"
             detail = " ".join(f"{k}={v}" for k, v in e.detail)
-            click.echo(f"{e.seq}  {e.at:%Y-%m-%d %H:%M:%S}Z  {e.who}  {e.what}  {name}  {detail}")
+            click.echo(plain(f"{e.seq}  {e.at:%Y-%m-%d %H:%M:%S}Z  {e.who}  {e.what}  {name}  {detail}"))
 
     asyncio.run(work())
 

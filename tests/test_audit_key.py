@@ -1,4 +1,4 @@
-"""The audit key is never replaced behind anybody's back, and a wrong one is told from a forged entry."""
+"""The audit key is never replaced behind anybody's back, and a wrong one is told from a forged or an odd entry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.errors import ConfigError
+from bot.errors import ConfigError, StoreError
 from tests import lives
 from tests.store.test_audit import LAST, behind_the_bots_back, sql, written
 from tests.store.world import KEY, opened
@@ -60,3 +60,30 @@ async def test_where_one_end_is_missing_the_other_tells(tmp_path: Path) -> None:
     assert not await fits(tmp_path, b"another")
     sql(tmp_path, "DELETE FROM audit")
     assert await fits(tmp_path, b"another"), "nothing is left to tell by"
+
+
+# What SQLite takes for a text or a number: bytes that are no UTF-8, NUL, other types, numbers of any size.
+ODD = ("x'ff00fe'", "CAST(x'ff00fe' AS TEXT)", "'a' || char(0)", "5", "1.5", "9223372036854775807", "x''", "'é\u2028'")
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("column", ["body", "mac", "case_id"])
+async def test_odd_bytes_are_a_broken_entry_and_no_crash(tmp_path: Path, column: str, odd: str) -> None:
+    await written(tmp_path)
+    behind_the_bots_back(tmp_path, f"UPDATE audit SET {column} = {odd} WHERE seq = {LAST}")
+    async with opened(tmp_path) as store:
+        assert await store.verify_audit() == LAST
+        assert await store.key_fits()
+        if column == "body":
+            with pytest.raises(StoreError, match=f"Entry {LAST} of the audit log is not as it was written"):
+                await store.history(None)
+
+
+@pytest.mark.parametrize("odd", [*ODD, "-1", "-9223372036854775808"])
+@pytest.mark.parametrize("column", ["seq", "mac"])
+async def test_an_odd_head_is_found_after_the_last_entry(tmp_path: Path, column: str, odd: str) -> None:
+    await written(tmp_path)
+    behind_the_bots_back(tmp_path, f"UPDATE audit_head SET {column} = {odd}")
+    async with opened(tmp_path) as store:
+        assert await store.verify_audit() == LAST + 1
+        assert await store.key_fits()

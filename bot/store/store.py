@@ -842,13 +842,13 @@ class Store:
         self, case_id: CaseId | None, limit: int = 50, before_seq: int | None = None
     ) -> tuple[AuditEntry, ...]:
         """Return audit entries, the newest first: of a case, or of everything for None."""
-        wanted = sa.select(audit_table).order_by(audit_table.c.seq.desc()).limit(limit)
-        if case_id is not None:
-            wanted = wanted.where(audit_table.c.case_id == case_id)
-        if before_seq is not None:
-            wanted = wanted.where(audit_table.c.seq < before_seq)
         async with self._read() as connection:
-            return tuple(audit.entry(row.seq, row.body, row.mac) for row in await connection.execute(wanted))
+            wanted = audit.rows(connection).order_by(audit_table.c.seq.desc()).limit(limit)
+            if case_id is not None:
+                wanted = wanted.where(audit_table.c.case_id == case_id)
+            if before_seq is not None:
+                wanted = wanted.where(audit_table.c.seq < before_seq)
+            return tuple(audit.entry(row) for row in await connection.execute(wanted))
 
     @_whole
     async def key_fits(self) -> bool:

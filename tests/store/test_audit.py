@@ -134,17 +134,59 @@ async def test_what_is_changed_removed_inserted_or_moved_is_found_at_its_place(
         assert await store.verify_audit() == found
 
 
-async def test_the_tail_can_be_cut_off_only_together_with_a_head_of_that_time(tmp_path: Path) -> None:
-    """The documented limit: anchor the head outside of the database to see this too."""
+NOBODY = "0" * 64
+HEADS = (
+    "(SELECT mac FROM audit WHERE seq = 9)",  # the last mac that is left
+    f"'{NOBODY}'",
+    "''",
+)
+
+
+@pytest.mark.parametrize("mac", HEADS)
+async def test_a_tail_cut_off_is_found_whatever_head_somebody_makes_without_the_key(tmp_path: Path, mac: str) -> None:
     await written(tmp_path)
-    cut = "DELETE FROM audit WHERE seq > 9"
-    head = "UPDATE audit_head SET seq = 9, mac = (SELECT mac FROM audit WHERE seq = 9)"
-    behind_the_bots_back(tmp_path, cut)
+    behind_the_bots_back(tmp_path, "DELETE FROM audit WHERE seq > 9", f"UPDATE audit_head SET seq = 9, mac = {mac}")
     async with opened(tmp_path) as store:
         assert await store.verify_audit() == 10
-    sql(tmp_path, head)
+        for _ in range(3):
+            await store.record(None, ANN, "said", {})  # what comes after does not heal it
+            assert await store.verify_audit() == 10
+
+
+async def test_a_log_that_was_emptied_is_no_new_log(tmp_path: Path) -> None:
+    await written(tmp_path)
+    behind_the_bots_back(tmp_path, "DELETE FROM audit", "UPDATE audit_head SET seq = 0, mac = ''")
+    async with opened(tmp_path) as store:
+        assert await store.verify_audit() == 1
+        await store.record(None, ANN, "said", {})
+        assert await store.verify_audit() == 1
+
+
+async def test_log_and_head_of_an_earlier_moment_look_whole(tmp_path: Path) -> None:
+    """The documented limit: a head noted outside of the database tells it."""
+    await written(tmp_path)
+    read = "SELECT mac FROM audit_head"
+    if world.POSTGRESQL:
+        [(old,)] = postgres.server().run(read, name=postgres.name_of(tmp_path))
+    else:
+        with closing(sqlite3.connect(tmp_path / "bot.db")) as db:
+            [(old,)] = db.execute(read)
+    async with opened(tmp_path) as store:
+        await store.record(None, ANN, "said", {})
+    put_back = f"UPDATE audit_head SET seq = {LAST}, mac = '{old}'"
+    behind_the_bots_back(tmp_path, f"DELETE FROM audit WHERE seq > {LAST}", put_back)
     async with opened(tmp_path) as store:
         assert await store.verify_audit() is None
+
+
+@pytest.mark.parametrize("body", ["[]", "5", '{"at": 5}', "{", "[" * 100_000, '{"case": ' + "9" * 5000 + "}"])
+async def test_a_body_that_is_no_entry_is_named(tmp_path: Path, body: str) -> None:
+    await written(tmp_path)
+    behind_the_bots_back(tmp_path, f"UPDATE audit SET body = '{body}' WHERE seq = 3")
+    async with opened(tmp_path) as store:
+        assert await store.verify_audit() == 3
+        with pytest.raises(StoreError, match="Entry 3"):
+            await store.history(None)
 
 
 async def test_another_key_verifies_nothing(tmp_path: Path) -> None:

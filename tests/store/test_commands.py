@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,11 +45,49 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_verify_says_that_the_log_is_whole_or_where_it_is_broken(run: Run, tmp_path: Path) -> None:
     asyncio.run(written(tmp_path))
     good = run("audit", "verify")
-    assert (good.exit_code, good.output) == (0, f"The audit log is whole: {LAST} entries.\n")
+    assert good.exit_code == 0
+    assert re.fullmatch(rf"The audit log is whole: {LAST} entries\.\nIts head is {LAST}:[0-9a-f]{{64}}\n", good.output)
     behind_the_bots_back(tmp_path, "UPDATE audit SET body = replace(body, 'U2', 'U3')")
     bad = run("audit", "verify")
     assert bad.exit_code == 1
     assert "broken from entry 8 on" in bad.output
+
+
+def test_a_log_put_back_to_an_earlier_moment_lacks_the_expected_head(run: Run, tmp_path: Path) -> None:
+    asyncio.run(written(tmp_path / "then"))
+    file = tmp_path / "dump.jsonl"
+    run("export", str(file), data=tmp_path / "then")
+    first = run("audit", "verify", data=tmp_path / "then").output.split()[-1]
+
+    async def more() -> None:
+        async with opened(tmp_path / "then", Clock()) as store:
+            await store.set_flag("paused", "yes", ANN)
+
+    asyncio.run(more())
+    head = run("audit", "verify", "--expect", first, data=tmp_path / "then").output.split()[-1]
+    assert head.startswith(f"{LAST + 1}:")
+    run("import", str(file), data=tmp_path / "back")
+    for expected, status in ((first, 0), (head, 1), (head.replace("13:", "12:"), 1), (first.replace("12:", "1:"), 1)):
+        result = run("audit", "verify", "--expect", expected, data=tmp_path / "back")
+        assert result.exit_code == status, result.output
+        assert status == 0 or "does not hold the expected entry" in result.output
+    with pytest.raises(InputError, match="--expect takes what"):
+        run("audit", "verify", "--expect", "12", data=tmp_path / "back")
+
+
+def test_an_empty_log_is_whole_and_has_no_head(run: Run) -> None:
+    assert run("audit", "verify").output == "The audit log is whole: 0 entries.\n"
+    assert run("audit", "verify", "--expect", f"1:{'0' * 64}").exit_code == 1
+
+
+def test_nothing_that_people_wrote_acts_on_the_terminal(run: Run, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path) as store:
+            await store.record(None, ANN, "said", {"text": "\x1b[2J\n\u202efine"})
+
+    asyncio.run(work())
+    [line] = run("audit", "show").output.splitlines()
+    assert line.endswith("text=\\u001b[2J\\u000a\\u202efine")
 
 
 def test_show_prints_the_newest_entries_with_the_roles_name(run: Run, tmp_path: Path) -> None:
