@@ -43,7 +43,12 @@ class Report:
                     latest = at
             if latest is not None:
                 last[namespace] = latest
-        return cls(services, actions, last, settings.now - timedelta(days=settings.window_days))
+        return cls(services, actions, last, seen_until(evidence, settings) - timedelta(days=settings.window_days))
+
+
+def seen_until(evidence: Evidence, settings: TrimSettings) -> datetime:
+    """Return the end of the window: of the days since the report was made, it says nothing."""
+    return min(settings.now, evidence.made_at)
 
 
 def _later(at: datetime | None, than: datetime | None) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from bot.model import Evidence, PolicyOutcome, RolePolicy, TrimSettings, Warning_
-from bot.policy.verdicts import Report
+from bot.policy.verdicts import Report, seen_until
 
 # Every code there is, with what it says; settings may make each a refusal.
 CODES = {
@@ -39,26 +39,32 @@ def warnings(
     found: list[Warning_] = []
     window = timedelta(days=settings.window_days)
     wide = _count(settings.window_days, "day")
-    now = settings.now
+    now, end = settings.now, seen_until(evidence, settings)
+    old = now - end >= timedelta(days=1)  # then an age is that at the report's time, and said so
 
     def warn(code: str, message: str) -> None:
         found.append(Warning_(code=code, message=message))
 
-    if evidence.role_created_at is not None and now - evidence.role_created_at < window:
-        age = _count((now - evidence.role_created_at).days, "day")
+    def young(since: datetime) -> str:
+        if since >= end and old:
+            return "is newer than the report"
+        days = _count(max((end - since).days, 0), "day")
+        age = f"was {days} old when the report was made" if old else f"is {days} old"
+        return f"{age}, younger than the window of {wide}"
+
+    if evidence.role_created_at is not None and end - evidence.role_created_at < window:
         warn(
             "role_too_young",
-            f"The role is {age} old, younger than the window of {wide}: what it does once a month or a quarter may not "
-            "have happened yet.",
+            f"The role {young(evidence.role_created_at)}: what it does once a month or a quarter may not have "
+            "happened yet.",
         )
     for policy in policies:
         made = policy.version_created_at
-        if made is not None and now - made < window:
-            age = _count((now - made).days, "day")
+        if made is not None and end - made < window:
             warn(
                 "policy_too_young",
-                f"The version of {policy.name} in force is {age} old, younger than the window of {wide}: what it newly "
-                "grants looks unused because it is new.",
+                f"The version of {policy.name} in force {young(made)}: what it newly grants looks unused because it is "
+                "new.",
             )
     age_of_report = now - evidence.made_at
     if age_of_report > timedelta(hours=settings.max_report_age_hours):
