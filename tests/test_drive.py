@@ -18,6 +18,7 @@ from bot.flows import World, checks, decide, drive, propose
 from bot.flows.decide import PAUSED
 from bot.model import Case, CaseId, CaseState, ChangeId, Checked, Proof, StepKind, StepState
 from bot.policy import size
+from bot.rules import Button
 from sandbox.aws import LocalAws, start
 from tests import lives, torture
 from tests.lives import ANN, BEN, HUB
@@ -816,6 +817,52 @@ async def test_a_rollback_is_refused_at_once_where_it_cannot_be(
         with pytest.raises(NotAllowedError, match="Refine is paused"):
             await drive.start_rollback(world, case.id, case.revision, ANN, "back")
         assert (await world.store.case(case.id)).state is CaseState.WATCHING
+
+
+# -------------------- names of copies that are taken
+
+
+@pytest.mark.parametrize("paths", [("/refine/",), ("/",), ("/refine/", "/")])
+async def test_a_copy_gets_a_name_that_no_policy_of_the_account_has(
+    paths: tuple[str, ...], aws: LocalAws, tmp_path: Path
+) -> None:
+    """An older change that could not be taken back left one, say; it stays as it is."""
+    async with stage(aws, tmp_path, ("aws",)) as world:
+        iam, text = aws.client("iam"), json.dumps(torture.document("ses:SendEmail"))
+        names = ("Refine-Victim-AmazonSQSFullAccess", "Refine-Victim-AmazonSQSFullAccess-2")
+        left = [
+            iam.create_policy(PolicyName=name, Path=path, PolicyDocument=text)["Policy"]["Arn"]
+            for name, path in zip(names, paths, strict=False)
+        ]
+        before = torture.in_force(aws)
+        case = await driven(world, (await approved(world, aws)).id)
+        assert case.state is CaseState.WATCHING, case.sentence
+        copy = f"arn:aws:iam::{HUB}:policy/refine/{names[0]}-{len(paths) + 1}"
+        assert list(torture.in_force(aws)) == [copy]
+        await drive.start_rollback(world, case.id, case.revision, ANN, "back")
+        assert (await driven(world, case.id)).state is CaseState.ROLLED_BACK
+        assert torture.in_force(aws) == before
+        policies = aws.state.iam(HUB).managed_policies
+        assert copy not in policies
+        assert all(policies[arn].versions[0].document == text for arn in left)
+
+
+async def test_a_name_that_was_taken_since_the_proposal_is_another_one_in_the_next(
+    aws: LocalAws, tmp_path: Path
+) -> None:
+    async with stage(aws, tmp_path, ("aws",)) as world:
+        case = await approved(world, aws)
+        text = json.dumps(torture.document("ses:SendEmail"))
+        name = "Refine-Victim-AmazonSQSFullAccess"
+        aws.client("iam").create_policy(PolicyName=name, Path="/refine/", PolicyDocument=text)
+        case = await driven(world, case.id)
+        assert case.state is CaseState.STALE
+        assert writes(aws) == ["CreatePolicy"], "theirs"
+        await propose.start_proposal(world, case.id, case.revision, lives.RITA, button=Button.REPLAN)
+        await propose.work(world, case.id)
+        case = await world.store.case(case.id)
+        await decide.approve(world, case.id, case.revision, BEN, "again")
+        assert (await driven(world, case.id)).state is CaseState.WATCHING
 
 
 # -------------------- what ends a change before, or within

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,21 @@ from bot import rules
 from bot.errors import NoEvidenceError, NotAllowedError, NotFoundError, PolicyError, ProofError, RefineError, StaleError
 from bot.flows.ports import Note
 from bot.flows.world import World, files, task_text, thread
-from bot.model import Case, CaseId, CaseState, Evidence, Mode, Proposal, ProposalId, Role, Trim, TrimSettings, UserId
+from bot.model import (
+    Case,
+    CaseId,
+    CaseState,
+    Evidence,
+    Mode,
+    PolicyKind,
+    Proposal,
+    ProposalId,
+    Role,
+    StepKind,
+    Trim,
+    TrimSettings,
+    UserId,
+)
 from bot.policy import trim
 from bot.rules import Button, Event
 
@@ -29,6 +44,7 @@ async def start_look(
     return await _start(world, case, Event.REVIEW, revision, by, task_text(do="review"))
 
 
+NAME = 128  # characters of a policy's name
 WINDOW = 400  # days: IAM's tracking period, beyond which nobody knows
 _AGAIN = frozenset({Button.REPLAN, Button.RETRY})
 
@@ -231,7 +247,7 @@ async def _work(world: World, case: Case, task: dict[str, Any]) -> None:
         supersedes=case.proposal.id if case.proposal else None,
         reason=task.get("reason", ""),
     )
-    rules.plan(proposal, role)  # refuses here, before anybody says yes to what cannot be written
+    proposal = await _with_free_names(world, proposal)
     for outcome in answer.policies:
         if outcome.text is not None and outcome.tier:
             problems = await world.aws.validate(outcome.text)
@@ -261,9 +277,39 @@ async def _work(world: World, case: Case, task: dict[str, Any]) -> None:
             "proposal": proposal.digest(),
             "live": proposal.live_digest,
             "evidence": evidence.digest(),
-            "documents": answer.documents_digest(),
+            "documents": proposal.trim.documents_digest(),
         },
     )
+
+
+async def _with_free_names(world: World, proposal: Proposal) -> Proposal:
+    """Return the proposal with names for its copies that are free in the account: an older change may have left one.
+
+    Refuses here, before anybody says yes to it, what cannot be written.
+    """
+    taken = {p.name.lower() for p in proposal.role.policies} | {o.name.lower() for o in proposal.trim.policies}
+    names: dict[str, str] = {}
+    for step in rules.plan(proposal, proposal.role):
+        if step.kind is not StepKind.CREATE_POLICY:
+            continue
+        name, number = step.policy_name, 1
+        taken.discard(name.lower())
+        # A name is taken in every path, and a policy is asked for by its path: the copies' own, and the usual one.
+        paths = (step.policy_arn.removesuffix(name), step.policy_arn.partition("refine/")[0])
+        while name.lower() in taken or await _any(world, [path + name for path in paths], proposal.role):
+            number += 1
+            name = f"{step.policy_name[: NAME - 4]}-{number}"
+        taken.add(name.lower())
+        names[step.policy_name] = name
+    policies = tuple(
+        replace(o, name=names.get(o.name, o.name)) if o.kind is not PolicyKind.INLINE else o
+        for o in proposal.trim.policies
+    )
+    return replace(proposal, trim=replace(proposal.trim, policies=policies))
+
+
+async def _any(world: World, arns: list[str], role: Role) -> bool:
+    return any([await world.aws.policy(arn, role_arn=role.arn) is not None for arn in arns])
 
 
 def _instead(role: Role) -> str:
