@@ -389,6 +389,11 @@ class Proposal:
     def live_digest(self) -> Digest:
         return self.role.live_digest()
 
+    @property
+    def change_id(self) -> ChangeId:
+        """The id of the change that carries it out: one proposal is applied once, whoever starts it."""
+        return ChangeId(f"{self.id}-apply")
+
     def must_keep(self) -> tuple[str, ...]:
         """What a change has to go on allowing, wherever it was allowed."""
         kept = {Verdict.USED, Verdict.PROTECTED}

@@ -84,7 +84,7 @@ IDLE: Final = frozenset(
 )
 BUSY: Final = frozenset({_S.WORKING, _S.APPLYING, _S.ROLLING_BACK})
 _TOLD: Final = frozenset({_S.WATCHING, _S.DONE, _S.FAILED})  # the outcome of a change: a look does not cover it up
-_IN_FORCE: Final = (IDLE | {_S.RESOLVED}) - {_S.ROLLED_BACK}  # states in which a change may be in force
+_IN_FORCE: Final = IDLE | {_S.RESOLVED}  # states in which a change may be in force: after a rollback, the one before
 
 TRANSITIONS: Final[Mapping[tuple[CaseState, Event], CaseState]] = {
     **{(s, Event.REVIEW): _S.WORKING for s in IDLE | {_S.RESOLVED}},
@@ -211,7 +211,10 @@ def buttons(case: Case) -> tuple[Button, ...]:
 
 
 def can_roll_back(case: Case) -> bool:
-    """Tell whether a change is in force, wholly or in part: applied and not taken back, or taken back half-way."""
+    """Tell whether a change is in force, wholly or in part: applied and not taken back, or taken back half-way.
+
+    The case's change is the latest one, and, once that is taken back, the latest before it that is in force.
+    """
     change = case.change
     if change is None:
         return False

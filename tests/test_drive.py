@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from bot import rules
 from bot.errors import LimitError, NotAllowedError, StoreError, UnavailableError, UnknownOutcomeError
 from bot.flows import World, checks, decide, drive, propose
 from bot.flows.decide import PAUSED
@@ -704,6 +705,80 @@ async def test_what_somebody_restored_by_hand_is_rolled_back_without_a_write(
             else ["DeletePolicy", "DeletePolicyVersion", "DetachRolePolicy", "PutRolePolicy", "SetDefaultPolicyVersion"]
         )
         assert (await world.store.tally()).rolled_back == 1
+
+
+async def again(world: World, aws: LocalAws, case: Case) -> Case:
+    """Apply another change to the same role: it has an action more by now that nobody used."""
+    text = json.dumps(torture.document("route53:*"))
+    aws.client("iam").put_role_policy(RoleName="Victim", PolicyName=f"More{case.revision}", PolicyDocument=text)
+    await propose.start_proposal(world, case.id, case.revision, lives.RITA)
+    await propose.work(world, case.id)
+    case = await world.store.case(case.id)
+    assert case.state is CaseState.WAITING, case.sentence
+    return await decide.approve(world, case.id, case.revision, BEN, "go")
+
+
+@pytest.mark.parametrize("set_back", [False, True])
+async def test_after_a_rollback_the_change_before_it_can_be_rolled_back(
+    set_back: bool, aws: LocalAws, tmp_path: Path
+) -> None:
+    early = timedelta()
+
+    async with stage(aws, tmp_path, ("own", "inline"), clock=lambda: lives.now() - early) as world:
+        before = named(aws)
+        first = await driven(world, (await approved(world, aws)).id)
+        between = named(aws)
+        early = timedelta(days=2) if set_back else early  # the clock is put right: the second change is the older one
+        second = await driven(world, (await again(world, aws, first)).id)
+        assert second.state is CaseState.WATCHING, second.sentence
+        assert first.change is not None
+        assert second.change is not None
+        assert second.change.id != first.change.id
+        case = await back(world, second)
+        assert case.state is CaseState.ROLLED_BACK
+        assert case.change == first.change
+        assert Button.ROLL_BACK in rules.buttons(case)
+        more = {n: t for n, t in named(aws).items() if n.startswith("More")}
+        assert named(aws) == {**between, **more}
+        case = await back(world, case)
+        assert case.state is CaseState.ROLLED_BACK, case.sentence
+        assert named(aws) == {**before, **more}
+        assert Button.ROLL_BACK not in rules.buttons(case)
+        with pytest.raises(NotAllowedError, match="nothing to roll back"):
+            await drive.start_rollback(world, case.id, case.revision, ANN, "once more")
+
+
+@pytest.mark.parametrize("how", ["taken back", "nothing written", "stale"])
+async def test_a_second_change_that_came_to_nothing_leaves_the_first_to_be_rolled_back(
+    how: str, aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage(aws, tmp_path, ("own", "inline")) as world:
+        before = named(aws)
+        first = await driven(world, (await approved(world, aws)).id)
+        case = await again(world, aws, first)
+        match how:
+            case "taken back":
+                broken = Proof(no_new_access=True, nothing_used_lost=False, problems=("lost",))
+                with monkeypatch.context() as patch:
+                    patch.setattr(checks, "check", lambda *_: broken)
+                    case = await driven(world, case.id)
+                assert "old policies are in force" in case.sentence
+            case "nothing written":
+                broken = Proof(no_new_access=False, nothing_used_lost=True, problems=("p",))
+                with monkeypatch.context() as patch:
+                    patch.setattr(drive, "check", lambda *_: broken)
+                    case = await driven(world, case.id)
+                assert "Nothing was written" in case.sentence
+            case _:
+                theirs = json.dumps(torture.document("ses:SendEmail"))
+                aws.client("iam").put_role_policy(RoleName="Victim", PolicyName="Extra", PolicyDocument=theirs)
+                case = await driven(world, case.id)
+                assert case.state is CaseState.STALE
+        assert case.change == first.change
+        assert Button.ROLL_BACK in rules.buttons(case)
+        case = await back(world, case)
+        assert case.state is CaseState.ROLLED_BACK, case.sentence
+        assert {n: t for n, t in named(aws).items() if n in before} == before
 
 
 @pytest.mark.parametrize("how", ["tag", "pattern"])

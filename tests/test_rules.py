@@ -366,7 +366,9 @@ def test_a_rollback_is_offered_only_while_something_is_in_force() -> None:
     assert not rules.can_roll_back(case(CaseState.FAILED, change=back, steps_done=1))
     assert not rules.can_roll_back(case(CaseState.FAILED))
     assert rules.buttons(case(CaseState.SNOOZED, change=change, steps_done=1)) == (Button.REOPEN, Button.ROLL_BACK)
-    assert rules.buttons(case(CaseState.ROLLED_BACK, change=change, steps_done=1)) == (Button.REPLAN, Button.REOPEN)
+    rolled_back = case(CaseState.ROLLED_BACK, change=change, steps_done=1)  # the change before the one taken back
+    assert rules.buttons(rolled_back) == (Button.REPLAN, Button.REOPEN, Button.ROLL_BACK)
+    assert rules.buttons(replace(rolled_back, change=back)) == (Button.REPLAN, Button.REOPEN)
 
 
 # -------------------- people

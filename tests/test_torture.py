@@ -361,7 +361,7 @@ async def _bring(store: Store, clock: Clock, state: CaseState) -> Case:
     case = await store.move(case.id, Event.ROLL_BACK, by=ANN)
     if state is CaseState.ROLLING_BACK:
         return case
-    back = await store.begin(change(case, ChangeId("back-of-it"), kind="rollback", undoes=done.id))
+    back = await store.begin(change(case, ChangeId(f"{done.id}-back1"), kind="rollback", undoes=done.id))
     for step in back.steps:
         await store.mark(back.id, step.number, StepState.DONE)
     return await store.move(case.id, Event.ROLLED_BACK, by=REFINE)

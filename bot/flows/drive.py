@@ -173,9 +173,9 @@ async def _apply(world: World, case: Case) -> None:
         await _fail(world, case, NotFoundError("The approved proposal is gone."))
         return
     change = case.change
-    if change is not None and change.undoes == _change_id(proposal):
+    if change is not None and change.undoes == proposal.change_id:
         change = await world.store.change(change.undoes)  # it is being taken back
-    elif change is not None and change.id != _change_id(proposal):
+    elif change is not None and change.id != proposal.change_id:
         change = None
     fresh = change is None
     try:
@@ -197,7 +197,7 @@ async def _apply(world: World, case: Case) -> None:
     except _WAITS:
         raise
     except _NotAsWritten as error:
-        await world.store.finish(change.id if change else _change_id(proposal), "unverified")
+        await world.store.finish(change.id if change else proposal.change_id, "unverified")
         await _close(world, case, Event.APPLY_FAILED, error.say())
         return
     except RefineError as error:
@@ -229,19 +229,14 @@ async def _apply(world: World, case: Case) -> None:
     )
 
 
-def _change_id(proposal: Proposal) -> ChangeId:
-    # One proposal is applied once: the id makes a second change of it impossible, whoever starts it.
-    return ChangeId(f"{proposal.id}-apply")
-
-
 async def _begin(world: World, case: Case, proposal: Proposal) -> Change:
     """Take the snapshot and write the journal."""
     role = await world.aws.role(case.role_arn)
     steps = await _ready(world, proposal, role)
-    await checks.before(world, _change_id(proposal), proposal, role)
+    await checks.before(world, proposal.change_id, proposal, role)
     return await world.store.begin(
         Change(
-            id=_change_id(proposal),
+            id=proposal.change_id,
             case_id=case.id,
             proposal_id=proposal.id,
             kind="apply",

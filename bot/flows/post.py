@@ -233,14 +233,32 @@ async def _redraw_thread(world: World, case: Case) -> None:
             then = await world.store.case(case.id, proposal_id=older)
             drawn.append((f"proposal/{case.id}/{older}", messages.proposal(then, now, newer=case.proposal)))
     if case.change is not None:
-        applied = case.change.undoes or case.change.id
-        then = await world.store.case(case.id, proposal_id=case.change.proposal_id, change_id=applied)
-        drawn.append((f"applied/{case.id}/{applied}", messages.applied(then, now, await checks.made(world, applied))))
+        changes = {case.change.undoes or case.change.id: case.change.proposal_id}
+        if case.proposal is not None:  # taken back, it is not the case's change any more where an earlier one is
+            changes.setdefault(case.proposal.change_id, case.proposal.id)
+        for change_id, proposal_id in changes.items():
+            if await world.store.message(f"applied/{case.id}/{change_id}") is not None:
+                drawn.append(await _applied(world, case, change_id, proposal_id))
     for key, payload in drawn:
         place = await world.store.message(key)
         if place is not None:
             with suppress(NotFoundError):  # somebody deleted the message: the card still tells
                 await world.slack.update(*place, payload)
+
+
+async def _applied(world: World, case: Case, change_id: ChangeId, proposal_id: ProposalId) -> tuple[str, Payload]:
+    """Return the key and the drawing of what the thread says of an applied change, as the case is now."""
+    then = await world.store.case(case.id, proposal_id=proposal_id, change_id=change_id)
+    payload = messages.applied(then, world.clock(), await checks.made(world, change_id), back=_is_back(case, change_id))
+    return f"applied/{case.id}/{change_id}", payload
+
+
+def _is_back(case: Case, change_id: ChangeId) -> bool:
+    """Whether a change that was applied was taken back since: another is the case's, or its rollback is done."""
+    change = case.change
+    if change is None or change.id == change_id:
+        return False
+    return not (change.undoes == change_id and (case.state in rules.BUSY or rules.can_roll_back(case)))
 
 
 async def _post(world: World, item: OutboxItem, channel: str, payload: Payload, thread_ts: str | None) -> str:
@@ -317,7 +335,9 @@ async def thread_message(world: World, case: Case, name: str, args: dict[str, st
         case "declined":
             return messages.declined_line(case, UserId(args["by"]), args.get("reason", ""))
         case "applied":
-            return messages.applied(case, now, await checks.made(world, ChangeId(args["change"])))
+            change_id = ChangeId(args["change"])
+            back = _is_back(await world.store.case(case.id), change_id)
+            return messages.applied(case, now, await checks.made(world, change_id), back=back)
         case "second":
             return messages.second(case, args["by"], args["button"], args["reason"])
         case "rolled_back":

@@ -33,8 +33,12 @@ class _Outcome:
     offered: list[parts.Press]
 
 
-def applied(case: Case, now: datetime, checks: Sequence[Checked] = ()) -> Payload:
-    """Say what was applied and verified, by which checks; with the way back while there is one."""
+def applied(case: Case, now: datetime, checks: Sequence[Checked] = (), *, back: bool | None = None) -> Payload:
+    """Say what was applied and verified, by which checks; with the way back while there is one.
+
+    `back` says whether this very change was taken back since; where it is not known, the state of the case tells.
+    """
+    back = case.state is CaseState.ROLLED_BACK if back is None else back
     change, proposal = case.change, case.proposal
     ours = proposal is not None and change is not None and proposal.id == change.proposal_id
     said = mrk(
@@ -45,7 +49,7 @@ def applied(case: Case, now: datetime, checks: Sequence[Checked] = ()) -> Payloa
     foot = [mrk("The finding stays active: the trust policy is unchanged.")]
     if case.state is CaseState.ROLLING_BACK:
         foot.insert(0, mrk("It is being rolled back."))
-    if case.state is CaseState.ROLLED_BACK:
+    if back:
         foot.insert(0, mrk("Taken back since: see below."))
     if case.state is CaseState.WATCHING and case.until and now < case.until:
         foot.insert(
@@ -69,7 +73,7 @@ def applied(case: Case, now: datetime, checks: Sequence[Checked] = ()) -> Payloa
             checks="\n".join(_check(c) for c in checks),
             foot=[*foot, mrk("Proposal digest {}.", code(proposal.digest()[:12]))] if proposal and ours else foot,
             offered=[parts.press(case, Button.ROLL_BACK, style="danger")]
-            if case.state in {CaseState.WATCHING, CaseState.DONE} and Button.ROLL_BACK in rules.buttons(case)
+            if not back and Button.ROLL_BACK in rules.buttons(case)
             else [],
         ),
     )

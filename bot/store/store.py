@@ -488,14 +488,14 @@ class Store:
         row = await connection.execute(sa.update(cases).where(same).values(**rows.values(**new)))
         if row.rowcount != 1:
             raise LostRaceError(rules.already(case), _PRESS_AGAIN)
-        if case.state in _WRITING and state not in _WRITING:
+        if case.state in _WRITING:
             # A change is under way only while its case is: whatever ended the one ended the other.
             await connection.execute(
                 sa.update(changes)
                 .where(changes.c.case_id == case.id, changes.c.outcome == "")
                 .values(outcome=event.value)
             )
-            if case.state is CaseState.APPLYING and not rules.can_roll_back(case):
+            if not rules.can_roll_back(case):
                 # Nothing of this change is in force, so what can be rolled back is still the one before it, if any.
                 await connection.execute(
                     sa.update(cases)
@@ -926,22 +926,22 @@ def _trims(*columns: Any) -> sa.Select[Any]:
 
 
 def _in_force(case_id: CaseId) -> sa.ScalarSelect[str]:
-    """Select the latest change of the case that was applied and not rolled back."""
+    """Select the latest change of the case of which anything was done that no rollback took back whole."""
     back = changes.alias()
     return (
         sa.select(changes.c.id)
+        .select_from(changes.join(proposals, changes.c.id == proposals.c.id + "-apply"))
         .where(
             changes.c.case_id == case_id,
-            changes.c.kind == "apply",
-            changes.c.outcome.in_(["done", Event.APPLIED.value]),
+            sa.exists().where(journal.c.change_id == changes.c.id, journal.c.state == StepState.DONE.value),
             ~sa.exists().where(
                 back.c.case_id == case_id,
                 back.c.kind == "rollback",
-                back.c.outcome.in_(["done", Event.ROLLED_BACK.value, Event.GAVE_BACK.value]),
+                back.c.outcome.in_([DONE, Event.ROLLED_BACK.value, Event.GAVE_BACK.value]),
                 back.c.id.startswith(changes.c.id.concat("-back")),
             ),
         )
-        .order_by(changes.c.at.desc(), changes.c.id.desc())
+        .order_by(proposals.c.revision.desc())  # not by time: a clock may be set back
         .limit(1)
         .scalar_subquery()
     )
