@@ -113,11 +113,24 @@ def pause(*, off: bool) -> None:
     """Stop every write, at once, until `refine pause --off`."""
     from bot.config import read_store_settings
 
-    asyncio.run(_pause(read_store_settings(), on=not off))
+    asyncio.run(_pause(read_store_settings(), on=not off, user=_os_user()))
     click.echo("Refine writes nothing until `refine pause --off`." if not off else "Refine is at work again.")
 
 
-async def _pause(settings: StoreSettings, *, on: bool) -> None:
+def _os_user() -> str:
+    """Return who runs this, by the operating system's word: the environment could say anything."""
+    import os
+    import pwd
+    import re
+
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run under a number alone
+        name = str(os.getuid())
+    return re.sub(r"[^\w.@-]", "?", name, flags=re.ASCII)  # it is shown in Slack
+
+
+async def _pause(settings: StoreSettings, *, on: bool, user: str) -> None:
     from datetime import UTC, datetime
 
     from bot.flows.decide import PAUSED
@@ -125,7 +138,8 @@ async def _pause(settings: StoreSettings, *, on: bool) -> None:
 
     async with _store(settings) as store:
         at = datetime.now(UTC)
-        await store.set_flag(PAUSED, f"from the command line since {at:%Y-%m-%d %H:%M} UTC" if on else "", REFINE)
+        value = f"from the command line by {user} since {at:%Y-%m-%d %H:%M} UTC" if on else ""
+        await store.set_flag(PAUSED, value, REFINE, detail={"operator": user})
 
 
 def _store(settings: StoreSettings) -> AbstractAsyncContextManager[Store]:

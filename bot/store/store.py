@@ -815,10 +815,10 @@ class Store:
             return await connection.scalar(sa.select(flags.c.value).where(flags.c.name == name)) or ""
 
     @_whole
-    async def set_flag(self, name: str, value: str, by: UserId) -> None:
+    async def set_flag(self, name: str, value: str, by: UserId, *, detail: Mapping[str, str] | None = None) -> None:
         async with self._audited() as (connection, chain):
             await _put(connection, flags.c.name, name, value)
-            await chain.append(self._clock(), by, "flag", None, {"name": name, "value": value})
+            await chain.append(self._clock(), by, "flag", None, {**(detail or {}), "name": name, "value": value})
 
     @_whole
     async def remember(self, key: str, value: str) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import csv
 import io
 import json
+import os
+import pwd
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +128,24 @@ def test_the_log_is_exported_whole_as_json_lines_and_as_csv(
     assert [
         {**r, "seq": int(r["seq"]), "case": r["case"] or None, "detail": json.loads(r["detail"])} for r in rows
     ] == lines
+
+
+def test_a_pause_from_the_command_line_says_who_ran_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the operating system's word, not the environment's."""
+    me = pwd.getpwuid(os.getuid()).pw_name
+    monkeypatch.setenv("USER", "somebody-else")
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    assert run("pause").exit_code == 0
+    assert run("pause", "--off").exit_code == 0
+    on, off = run("audit", "show").output.splitlines()
+    assert f"refine  flag  -  name=paused operator={me} value=from the command line by {me} since " in on
+    assert off.endswith(f"refine  flag  -  name=paused operator={me} value=")
+
+
+def test_a_user_without_a_name_is_audited_by_number(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_001)
+    run("pause")
+    assert "operator=4000000001" in run("audit", "show").output
 
 
 def test_export_and_import_move_everything_to_another_place(run: Run, tmp_path: Path) -> None:
