@@ -9,7 +9,7 @@ import re
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -130,32 +130,46 @@ def export(*, file: str) -> None:
     async def work() -> None:
         async with _open() as store:
             with _replaced(file) as out:
-                async for line in store.dump():
-                    out.write(line + "\n")
+                async with aclosing(store.dump()) as lines:
+                    async for line in lines:
+                        out.write(line + "\n")
 
     asyncio.run(work())
 
 
 @contextmanager
 def _replaced(file: str) -> Iterator[IO[str]]:
-    """Write to standard output for -; else to a file that takes the place of FILE once all is written."""
+    """Write to standard output for -; else to a file that takes the place of FILE once all is written.
+
+    A device or a pipe is written to as it is: nothing may take its place.
+    """
+    from bot.errors import InputError
+
     if file == "-":
         yield sys.stdout
         return
     path = Path(file).resolve()
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
-    ) as out:
-        try:
-            yield out
-        except BaseException:
-            Path(out.name).unlink()
-            raise
-    Path(out.name).replace(path)
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("w", encoding="utf-8") as out:
+                yield out
+            return
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
+        ) as new:
+            try:
+                yield new
+                new.flush()
+            except BaseException:
+                Path(new.name).unlink()
+                raise
+        Path(new.name).replace(path)
+    except OSError as error:
+        raise InputError(f"{file} cannot be written: {error.strerror}.", "Make room, or name another file.") from None
 
 
 @click.command("import")
-@click.argument("file", type=click.File("r", encoding="utf-8"))
+@click.argument("file", type=click.File("r", encoding="utf-8-sig", errors="surrogateescape"))
 def import_(*, file: IO[str]) -> None:
     """Fill an empty database with what `refine export` wrote to FILE (- for standard input).
 

@@ -78,7 +78,7 @@ def _parsed(text: Iterable[str]) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(text, 1):
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             raise InputError(f"Line {number} of the export is not a JSON object.", "Export anew.")

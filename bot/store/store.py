@@ -873,7 +873,7 @@ class Store:
         """Give a PostgreSQL user what the bot needs; see `postgres.grant`."""
         await postgres.grant(self._database, role)
 
-    async def dump(self) -> AsyncIterator[str]:
+    async def dump(self) -> AsyncGenerator[str]:
         """Yield everything as JSON lines, all of one moment; see `bot.store.dump`."""
         lines = self._lines()
         try:

@@ -185,8 +185,17 @@ def test_a_failed_export_leaves_the_older_file_alone(run: Run, tmp_path: Path) -
     assert file.read_text() == "the export of yesterday"
 
 
-def test_a_file_that_is_no_export_is_refused(run: Run, tmp_path: Path) -> None:
+def test_an_export_that_cannot_be_written_is_one_sentence(run: Run, tmp_path: Path) -> None:
+    for place, why in ((tmp_path / "nowhere" / "all.jsonl", "No such file"), (Path("/dev/full"), "No space left")):
+        with pytest.raises(InputError, match=f"{place} cannot be written: {why}"):
+            run("export", str(place))
+    assert Path("/dev/full").is_char_device(), "nothing takes the place of a device"
+    assert [p.name for p in tmp_path.iterdir() if "jsonl" in p.name] == []
+
+
+@pytest.mark.parametrize("body", [b'{"a": 1}\n', b"\xff\xfe{\n", b"[" * 100_000, b'\xef\xbb\xbf{"a": 1}', b"\0"])
+def test_a_file_that_is_no_export_is_refused(run: Run, tmp_path: Path, body: bytes) -> None:
     file = tmp_path / "dump.jsonl"
-    file.write_text('{"a": 1}\n')
+    file.write_bytes(body)
     with pytest.raises(InputError, match="Line 1"):
         run("import", str(file))
