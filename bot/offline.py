@@ -416,6 +416,7 @@ def _text(document: Any) -> str:
 def as_json(policies: Sequence[RolePolicy], answer: Trim) -> dict[str, Any]:
     """Return the answer as the contract's JSON object."""
     from bot.model import PolicyKind
+    from bot.policy import parse
 
     names = {p.key: p.name for p in policies}
     return {
@@ -426,7 +427,7 @@ def as_json(policies: Sequence[RolePolicy], answer: Trim) -> dict[str, Any]:
                 "from": names[p.source],
                 "outcome": p.outcome.value,
                 "tier": p.tier,
-                "document": json.loads(p.text) if p.text is not None else None,
+                "document": parse(p.text, p.name).raw if p.text is not None else None,
                 "characters": p.characters,
             }
             for p in answer.policies
@@ -487,9 +488,10 @@ def _diff(policies: Sequence[RolePolicy], answer: Trim, each: PolicyOutcome, con
 
 
 def pretty(text: str) -> str:
+    from bot.policy import parse
     from bot.policy.language import write
 
-    return write(json.loads(text)) + "\n"
+    return write(parse(text).raw) + "\n"
 
 
 def as_text(policies: Sequence[RolePolicy], answer: Trim, evidence: Evidence, window: int) -> str:

@@ -96,8 +96,8 @@ def _compare(
 
 
 def _canonical(raw: object) -> str:
-    """Return JSON that tells 1 from true, and keeps the order of keys: a Deny stays as it was written."""
-    return json.dumps(raw)
+    """Return JSON that tells 1 from true and 1e3, and keeps the order of keys: a Deny stays as it was written."""
+    return json.dumps(raw, default=repr)
 
 
 class _Allow:

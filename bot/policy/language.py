@@ -19,6 +19,7 @@ _VERSIONS = frozenset({"2012-10-17", "2008-10-17"})
 _ACTION = re.compile(r"\*|\*:\*|[A-Za-z0-9-]+:[A-Za-z0-9*?_.-]+")
 _BEYOND = re.compile(r"[^\x00-\xff]")  # characters that IAM takes only as escapes
 _DEPTH = 60
+_DIGITS = 4000  # Python makes no integer of many more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class Statement:
     def scope(self) -> str:
         """Everything but Sid and actions, in canonical form: who and what the statement is about."""
         rest = {k: v for k, v in self.raw.items() if k not in {"Sid", "Action", "NotAction"}}
-        return json.dumps(rest, sort_keys=True)
+        return _dumps(rest, sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ def parse(text: str, name: str = "the policy") -> Document:
     Raises:
         PolicyError: it is not one; the sentence names line and column, or the JSON path.
     """
-    return document(read_json(text, name), name)
+    return document(read_json(text, name, exact=True), name)
 
 
 def document(raw: Any, name: str = "the policy") -> Document:
@@ -83,15 +84,30 @@ def document(raw: Any, name: str = "the policy") -> Document:
     )
 
 
-def read_json(text: str, name: str) -> Any:
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number that Python would spell otherwise, as 1e3, 1.10 or -0: it is written as it was read."""
+
+    text: str
+
+
+def read_json(text: str, name: str, *, exact: bool = False) -> Any:
     """Parse JSON, refusing what IAM would refuse or half read: duplicate keys, NaN, absurd depth.
+
+    `exact` gives a Number where a number would lose its spelling.
 
     Raises:
         PolicyError: with line and column.
     """
     text = text.removeprefix("\ufeff")
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_float)
+        value = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_no_number,
+            parse_float=_exact if exact else _float,
+            parse_int=_exact if exact else None,
+        )
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise PolicyError(f"{name} is not JSON: {error.msg} at {place}.", _hint(text, error.pos)) from None
@@ -130,6 +146,11 @@ def _float(word: str) -> float:
     if value in {float("inf"), float("-inf")}:
         raise ValueError(word)
     return value
+
+
+def _exact(word: str) -> int | float | Number:
+    value = _float(word) if word.strip("-0123456789") else int(word) if len(word) < _DIGITS else None
+    return value if value is not None and repr(value) == word else Number(word)
 
 
 def _hint(text: str, at: int) -> str:
@@ -247,16 +268,31 @@ def size(text: str) -> int:
 
 def weigh(raw: Any) -> int:
     """Return what `size` counts of a JSON value as `write` writes it."""
-    return len(_escaped(json.dumps(raw, separators=(",", ":"), ensure_ascii=False)))
+    return len(_escaped(_dumps(raw, separators=(",", ":"), ensure_ascii=False)))
 
 
 def write(raw: Mapping[str, Any]) -> str:
-    """Return a document as people read it: two spaces, keys in the order given.
+    """Return a document as people read it: two spaces, keys in the order given, numbers as they were read.
 
     IAM takes the characters up to U+00FF as they are; what lies beyond was an escape, and becomes one again.
     Source: https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreatePolicy.html
     """
-    return _escaped(json.dumps(raw, indent=2, ensure_ascii=False))
+    return _escaped(_dumps(raw, indent=2, ensure_ascii=False))
+
+
+# A number among texts, while JSON is made: IAM takes no U+0000 in a document, so that no text of one looks like it.
+_HELD = re.compile(r'"\\u0000([^"\\]+)\\u0000"')
+
+
+def _dumps(raw: Any, **how: Any) -> str:
+    held = []
+
+    def hold(value: Any) -> str:
+        held.append(value)
+        return f"\0{value.text}\0"
+
+    text = json.dumps(raw, default=hold, **how)
+    return _HELD.sub(r"\1", text) if held else text
 
 
 def _escaped(text: str) -> str:

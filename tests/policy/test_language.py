@@ -7,10 +7,12 @@ import json
 import pytest
 
 from bot.errors import PolicyError
-from bot.policy import parse, size
+from bot.model import ActionUse, Evidence, Mode, Outcome, PolicyKind, PolicyOutcome, ServiceUse
+from bot.policy import check, parse, size
 from bot.policy.language import weigh, write
 from bot.terminal import plain
 from tests.policy.test_trim_command import BAD
+from tests.policy.world import NOW, policy, run
 
 
 @pytest.mark.parametrize("name", [n for n in BAD if isinstance(BAD[n][0], str)])
@@ -132,3 +134,51 @@ def test_what_is_written_weighs_what_it_counts() -> None:
     assert all(ord(c) <= 0xFF for c in write(value))
     assert "é" in write(value)
     assert r"\u65e5" in write(value)
+
+
+NUMBERS = ("1", "-7", "0", "-0", "1.0", "1.10", "1e3", "1E+3", "0.1e-7", "1e22", "9" * 30, "7" * 5000, "0." + "1" * 40)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_number_keeps_its_spelling_in_what_is_written(number: str) -> None:
+    about = f'"Resource": "*", "Condition": {{"NumericLessThan": {{"s3:max-keys": [{number}, {number}]}}}}'
+    text = f'{{"Statement": [{{"Effect": "Deny", "Action": "*", {about}}}, {{"Effect": "Allow", "Action": ["s3:*"], {about}}}]}}'
+    read = parse(text)
+    written = write(read.raw)
+    assert written.count(number) == 4
+    assert size(written) == size(text) == weigh(read.raw)
+    assert parse(written) == read
+
+
+def test_a_number_in_another_spelling_is_another_scope() -> None:
+    def scope(value: str) -> str:
+        rest = f'"Resource": "*", "Condition": {{"NumericEquals": {{"a:b": {value}}}}}'
+        return parse(f'{{"Statement": {{"Effect": "Allow", "Action": "*", {rest}}}}}').statements[0].scope()
+
+    values = ["1000", "1e3", "1000.0", '"1e3"', '"1000"', "true"]
+    assert len({scope(v) for v in values}) == len(values)
+
+
+def test_a_trimmed_document_keeps_its_numbers_and_the_proof_holds() -> None:
+    about = '"Resource": "*", "Condition": {"NumericLessThan": {"s3:max-keys": 1e1}}'
+    text = f'{{"Statement": [{{"Effect": "Deny", "Action": "*", {about}}}, {{"Effect": "Allow", "Action": "s3:*", {about}}}]}}'
+    report = Evidence(
+        services=(ServiceUse(namespace="s3", actions=(ActionUse(action="GetObject", last_accessed=NOW),)),), made_at=NOW
+    )
+    answer = run([policy(0, PolicyKind.INLINE, text)], report, Mode.STRICT)
+    assert answer is not None
+    assert answer.proof.holds
+    assert (answer.policies[0].text or "").count('"s3:max-keys": 1e1\n') == 2
+
+
+def test_the_checker_sees_a_number_that_was_spelled_anew() -> None:
+    def text(value: str) -> str:
+        rest = f'"Resource": "*", "Condition": {{"NumericLessThan": {{"s3:max-keys": {value}}}}}'
+        return f'{{"Statement": [{{"Effect": "Deny", "Action": "*", {rest}}}]}}'
+
+    old = policy(0, PolicyKind.INLINE, text("1e1"))
+    for value, holds in (("1e1", True), ("10.0", False), ("10", False), ('"1e1"', False)):
+        new = PolicyOutcome(
+            name="P0", kind=old.kind, source=old.key, outcome=Outcome.TRIMMED, tier=1, text=text(value), characters=1
+        )
+        assert check([old], [new], ()).holds is holds

@@ -483,6 +483,16 @@ def test_half_a_character_in_a_policy_breaks_no_output(folder: Path) -> None:
         assert form == "text" or "table/\\ud83d" in done.stdout
 
 
+def test_a_number_goes_out_as_it_came_in(folder: Path) -> None:
+    rest = '"Resource": "*", "Condition": {"NumericLessThan": {"dynamodb:Limit": 1e1}}'
+    text = json.dumps(ALL_OF_DYNAMODB).replace('"Resource": "*"', rest)
+    (folder / "DynamoDBAccess.json").write_text(text)
+    said = refine(folder, "trim", *ARGS, "--mode", "strict", "--format", "json").stdout
+    assert '"dynamodb:Limit": 1e1\n' in said
+    assert "10.0" not in said
+    assert "10.0" not in refine(folder, "trim", *ARGS, "--mode", "strict", "--format", "diff").stdout
+
+
 def test_a_proof_that_fails_ends_with_status_3_and_shows_no_proposal(folder: Path) -> None:
     script = (
         "import bot.policy.engine as e; from bot.model import Proof; from bot.__main__ import main; "
