@@ -394,6 +394,15 @@ class Proposal:
         """The id of the change that carries it out: one proposal is applied once, whoever starts it."""
         return ChangeId(f"{self.id}-apply")
 
+    @property
+    def removed(self) -> int:
+        """How many actions it takes away; of a give-back, less than none."""
+        return -len(self.give_back.actions) if self.give_back is not None else self.trim.removed
+
+    def gives(self) -> dict[str, str]:
+        """Return what the audit log is told of a give-back; of all else nothing."""
+        return {"give_back": " ".join(self.give_back.actions)} if self.give_back is not None else {}
+
     def must_keep(self) -> tuple[str, ...]:
         """What a change has to go on allowing, wherever it was allowed."""
         kept = {Verdict.USED, Verdict.PROTECTED}

@@ -55,7 +55,6 @@ class Event(StrEnum):
     WATCH_ENDED = "watch_ended"
     ROLL_BACK = "roll_back"
     ROLLED_BACK = "rolled_back"
-    GAVE_BACK = "gave_back"  # rolled back, and a new proposal that keeps more is under way
     ROLL_BACK_FAILED = "roll_back_failed"
     SNOOZE = "snooze"
     ACCEPT = "accept"
@@ -105,7 +104,6 @@ TRANSITIONS: Final[Mapping[tuple[CaseState, Event], CaseState]] = {
     # A change that is in force can be taken back, also after a second look at the role came to nothing.
     **{(s, Event.ROLL_BACK): _S.ROLLING_BACK for s in _IN_FORCE},
     (_S.ROLLING_BACK, Event.ROLLED_BACK): _S.ROLLED_BACK,
-    (_S.ROLLING_BACK, Event.GAVE_BACK): _S.WORKING,
     (_S.ROLLING_BACK, Event.ROLL_BACK_FAILED): _S.FAILED,
     **{(s, Event.SNOOZE): _S.SNOOZED for s in IDLE - {_S.WATCHING, _S.DONE, _S.FAILED}},
     **{(s, Event.ACCEPT): _S.ACCEPTED for s in IDLE - {_S.WATCHING, _S.FAILED}},
@@ -203,6 +201,9 @@ BUTTONS: Final[Mapping[CaseState, tuple[Button, ...]]] = {
 def buttons(case: Case) -> tuple[Button, ...]:
     """Return what the card of the case offers, in the order to draw them."""
     offered = BUTTONS[case.state]
+    if case.state is _S.WAITING and case.proposal is not None and case.proposal.give_back is not None:
+        # Its mode and window are those of the change: there is nothing to adjust.
+        return tuple(b for b in offered if b is not Button.ADJUST)
     if case.state is _S.FAILED and not can_roll_back(case):
         return tuple(b for b in offered if b is not Button.ROLL_BACK)
     if case.state in _IN_FORCE and Button.ROLL_BACK not in offered and can_roll_back(case):
@@ -221,6 +222,11 @@ def can_roll_back(case: Case) -> bool:
     return case.steps_done > 0 if change.kind == "apply" else case.steps_done < len(change.steps)
 
 
+def can_give_back(case: Case) -> bool:
+    """Tell whether a part of what the change in force took away can be asked for."""
+    return case.state in _IN_FORCE and case.change is not None and case.change.kind == "apply" and can_roll_back(case)
+
+
 # The event that a press leads to; of the yeses, the last one needed is APPROVED. The others happen without a person.
 LEADS: Final[Mapping[Button, Event]] = {
     Button.REVIEW: Event.REVIEW,
@@ -231,7 +237,7 @@ LEADS: Final[Mapping[Button, Event]] = {
     Button.APPROVE: Event.APPROVE,
     Button.DECLINE: Event.DECLINE,
     Button.ROLL_BACK: Event.ROLL_BACK,
-    Button.GIVE_BACK: Event.ROLL_BACK,
+    Button.GIVE_BACK: Event.PROPOSE,
     Button.ACCEPT: Event.ACCEPT,
     Button.SNOOZE: Event.SNOOZE,
     Button.REOPEN: Event.REOPEN,
@@ -242,7 +248,16 @@ LEADS: Final[Mapping[Button, Event]] = {
 
 # For every full member of the workspace; all other buttons are for approvers.
 FOR_MEMBERS: Final = frozenset(
-    {Button.REVIEW, Button.PROPOSE, Button.REPLAN, Button.RETRY, Button.EXPLAIN, Button.ADJUST, Button.NARROW}
+    {
+        Button.REVIEW,
+        Button.PROPOSE,
+        Button.REPLAN,
+        Button.RETRY,
+        Button.EXPLAIN,
+        Button.ADJUST,
+        Button.GIVE_BACK,
+        Button.NARROW,
+    }
 )
 
 
@@ -387,16 +402,25 @@ def plan(proposal: Proposal, role: Role) -> tuple[Step, ...]:
     take: list[Step] = []
     base = role.arn.split(":role/")[0]
     for source, parts in outcomes.items():
-        policy = old[source]
+        policy = old.get(source)  # none: a give-back brings one that the role has not any more
         documents = [p for p in parts if p.text is not None]
-        own = policy.kind is PolicyKind.CUSTOMER and policy.attachments <= 1 and policy.boundary_uses == 0
+        own = (
+            policy is not None
+            and policy.kind is PolicyKind.CUSTOMER
+            and policy.attachments <= 1
+            and policy.boundary_uses == 0
+        )
         for part in documents:
             text = part.text or ""
-            if part.kind is PolicyKind.INLINE:
+            if policy is not None and part.name == policy.name and text == policy.text:
+                pass  # a give-back leaves it as it is, and brings another one beside it
+            elif part.kind is PolicyKind.INLINE:
                 before = next((p.text for p in role.policies if p.key == f"inline/{part.name}"), "")
                 into = change if before else give
                 into.append(_step(StepKind.PUT_INLINE, part.name, text=text, before=before))
-            elif own and part.name == policy.name:
+            elif policy is None and part.name == _name(source):
+                give.append(_step(StepKind.ATTACH, part.name, arn=source, text=text))
+            elif policy is not None and own and part.name == policy.name:
                 if len(policy.versions) >= role.quotas.policy_versions:
                     change.append(_room(policy))
                 change.append(
@@ -406,9 +430,12 @@ def plan(proposal: Proposal, role: Role) -> tuple[Step, ...]:
                 arn = f"{base}:policy/refine/{part.name}"
                 give.append(_step(StepKind.CREATE_POLICY, part.name, arn=arn, text=text))
                 give.append(_step(StepKind.ATTACH, part.name, arn=arn, text=text))
+        if policy is None:
+            continue
         kept_in_place = any(
-            (p.kind is PolicyKind.INLINE and policy.kind is PolicyKind.INLINE and p.name == policy.name)
-            or (own and p.kind is not PolicyKind.INLINE and p.name == policy.name)
+            p.name == policy.name
+            and (p.kind is PolicyKind.INLINE) == (policy.kind is PolicyKind.INLINE)
+            and (own or policy.kind is PolicyKind.INLINE or p.text == policy.text)
             for p in documents
         )
         if not kept_in_place:

@@ -433,16 +433,12 @@ async def test_with_four_eyes_a_second_approver_has_to_press_too(aws: LocalAws, 
         assert len(await thread_of(world, "second")) == 1
         with pytest.raises(NotAllowedError, match="asked for this already"):
             await drive.start_rollback(world, case.id, case.revision, BEN, "it broke")
-        keep = ("cloudtrail:CreateTrail",)
-        await drive.start_rollback(world, case.id, case.revision, ANN, "not the same", keep=keep)
-        assert (await world.store.case(case.id)).state is CaseState.WATCHING
-        await drive.start_rollback(world, case.id, case.revision, ANN, "it did")  # the last request was for another
-        moved = await drive.start_rollback(world, case.id, case.revision, BEN, "it broke")
+        moved = await drive.start_rollback(world, case.id, case.revision, ANN, "it did")
         assert moved.state is CaseState.ROLLING_BACK
         assert (await driven(world, case.id)).state is CaseState.ROLLED_BACK
         assert (await world.store.tally()).rolled_back == 1
         asked = [e for e in await world.store.history(case.id) if e.what == "asked_to_roll_back"]
-        assert [e.who for e in reversed(asked)] == [BEN, ANN, ANN]
+        assert [e.who for e in reversed(asked)] == [BEN]
         assert await world.store.verify_audit() is None
 
 
@@ -759,14 +755,15 @@ async def test_a_second_change_that_came_to_nothing_leaves_the_first_to_be_rolle
         match how:
             case "taken back":
                 broken = Proof(no_new_access=True, nothing_used_lost=False, problems=("lost",))
+                found = iter((Proof(no_new_access=True, nothing_used_lost=True), broken))
                 with monkeypatch.context() as patch:
-                    patch.setattr(checks, "check", lambda *_: broken)
+                    patch.setattr(checks, "check", lambda *_: next(found))
                     case = await driven(world, case.id)
                 assert "old policies are in force" in case.sentence
             case "nothing written":
                 broken = Proof(no_new_access=False, nothing_used_lost=True, problems=("p",))
                 with monkeypatch.context() as patch:
-                    patch.setattr(drive, "check", lambda *_: broken)
+                    patch.setattr(checks, "check", lambda *_: broken)
                     case = await driven(world, case.id)
                 assert "Nothing was written" in case.sentence
             case _:
@@ -1078,7 +1075,7 @@ async def test_a_proof_that_fails_on_the_live_policies_writes_nothing(
     broken = Proof(no_new_access=False, nothing_used_lost=True, problems=("p",))
     async with stage(aws, tmp_path, ("own",)) as world:
         case = await approved(world, aws)
-        monkeypatch.setattr(drive, "check", lambda *_: broken)
+        monkeypatch.setattr(checks, "check", lambda *_: broken)
         case = await driven(world, case.id)
         assert case.state is CaseState.FAILED
         assert case.sentence.startswith("The proof failed on the live policies, so nothing was written.")
@@ -1089,7 +1086,8 @@ async def test_a_proof_that_fails_on_what_is_in_force_takes_the_change_back(
     aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = Proof(no_new_access=True, nothing_used_lost=False, problems=("s3:GetObject is lost",))
-    monkeypatch.setattr(checks, "check", lambda *_: broken)
+    found = iter((Proof(no_new_access=True, nothing_used_lost=True), broken))  # before the writes, and after them
+    monkeypatch.setattr(checks, "check", lambda *_: next(found))
     async with stage(aws, tmp_path) as world:
         before = torture.in_force(aws)
         case = await driven(world, (await approved(world, aws)).id)

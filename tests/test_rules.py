@@ -414,6 +414,7 @@ def test_every_member_may_look_and_propose_and_approvers_alone_do_the_rest(butto
     rules.may(person("UANN"), button, asked, TEAM)
     if button in {
         Button.REVIEW, Button.PROPOSE, Button.REPLAN, Button.RETRY, Button.EXPLAIN, Button.ADJUST, Button.NARROW,
+        Button.GIVE_BACK,
     }:  # fmt: skip
         rules.may(person("UZOE"), button, asked, TEAM)
     else:

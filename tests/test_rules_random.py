@@ -85,7 +85,7 @@ class Walk:
             whole = event is Event.APPLIED
             more |= {"change": applied(old.proposal), "steps_done": 1 if whole else 0}
             self.in_force = whole or (self.in_force and rules.can_roll_back(replace(old, **more)))
-        if event in {Event.ROLLED_BACK, Event.GAVE_BACK}:
+        if event is Event.ROLLED_BACK:
             assert old.change is not None
             more |= {"change": _back(old.change), "steps_done": 0}
             self.in_force = False

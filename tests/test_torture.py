@@ -573,26 +573,3 @@ async def test_evidence_from_after_now_is_not_believed_to_be_fresh(
         assert case.state is CaseState.STALE
         assert "cloudtrail:CreateTrail was used" in case.sentence
         assert in_force(aws) == before
-
-
-async def test_giving_back_is_one_move_that_a_crash_cannot_cut_in_two(
-    aws: LocalAws, sqlite: Databases, tmp_path: Path
-) -> None:
-    case_id = await asyncio.to_thread(_victim, aws, tmp_path, sqlite, ("inline",))
-    before = in_force(aws)
-    async with lives.bot(tmp_path, aws.url) as world:
-        await _approved(world, case_id)
-        await drive.drive(world, case_id)
-        await drive.start_rollback(world, case_id, None, BEN, "needed", keep=("cloudtrail:CreateTrail",))
-        await drive.drive(world, case_id)  # and here the bot dies: its engine never ran
-        assert in_force(aws) == before
-    async with lives.bot(tmp_path, aws.url) as world:
-        await world.engine.start()
-        await lives.until_idle(world)
-        case = await world.store.case(case_id)
-        assert case.state is CaseState.WAITING
-        assert case.proposal is not None
-        (text,) = [o.text for o in case.proposal.trim.policies]
-        assert text is not None
-        assert "cloudtrail:CreateTrail" in text
-        await world.engine.stop()

@@ -21,12 +21,13 @@ from bot.model import (
     Outcome,
     PolicyKind,
     PolicyOutcome,
+    Proof,
     Proposal,
     Role,
     RolePolicy,
     Verdict,
 )
-from bot.policy import check
+from bot.policy import check, prove
 
 VALIDATE = "ValidatePolicy"
 NEW_ACCESS = "CheckNoNewAccess"
@@ -73,6 +74,30 @@ def in_words(checks: Sequence[Checked]) -> str:
     return "; ".join(f"{c.name}: {c.said}" if c.made else f"{c.name} not made: {c.said}" for c in checks)
 
 
+async def proof(
+    world: World, proposal: Proposal, before: Sequence[RolePolicy], after: tuple[PolicyOutcome, ...]
+) -> Proof:
+    """Let the checker prove the documents `after` against the policies `before`; a give-back's against the snapshot
+    of the change that it is of, too.
+    """
+    back = proposal.give_back
+    if back is None:
+        return await asyncio.to_thread(check, before, after, proposal.must_keep(), world.catalogue)
+    change = await world.store.change(back.change)
+    made = replace(proposal.trim, policies=after)
+    return await asyncio.to_thread(prove, change.before.policies, before, made, back)
+
+
+async def _bounds(world: World, proposal: Proposal, role: Role) -> dict[str, RolePolicy]:
+    """Return, by the source of each new document, the old one that it must not go beyond."""
+    back = proposal.give_back
+    if back is None:
+        return {p.key: p for p in role.policies}
+    change = await world.store.change(back.change)
+    snapshot = {p.key: p for p in change.before.policies}
+    return {source: snapshot[key] for source, key in back.origin}
+
+
 # -------------------- before the first write
 
 
@@ -86,15 +111,17 @@ async def before(world: World, change_id: ChangeId, proposal: Proposal, role: Ro
     """
     if await _read(world, change_id) is not None:
         return
-    old = {p.key: p for p in role.policies}
+    old = await _bounds(world, proposal, role)
     new: dict[str, list[str]] = {}
     for each in proposal.trim.policies:
         if each.text is not None and each.outcome is not Outcome.UNCHANGED:
             new.setdefault(each.source, []).append(each.text)
     found: list[Checked] = []
-    texts = [text for parts in new.values() for text in parts]
+    # Of one that a give-back brings back as it was, or leaves as it is, IAM has the text already.
+    texts = [o.text for o in proposal.trim.policies if o.text is not None and o.tier]
     if texts:
         found.append(await _each(VALIDATE, [partial(_no_fault, world, text) for text in texts], "finds no error in"))
+    if new:
         if world.settings.refine_check_no_new_access:
             asking = [partial(_nothing_new, world, old[source], whole(parts)) for source, parts in new.items()]
             found.append(await _each(NEW_ACCESS, asking, "finds no new access in"))
@@ -171,18 +198,19 @@ async def after(world: World, change: Change, proposal: Proposal, role: Role) ->
         ProofError: a used action is lost, or something is granted anew: the change has to be taken back.
     """
     record = await _read(world, change.id) or _Record()
-    proof = await asyncio.to_thread(
-        check, change.before.policies, as_written(proposal, role), proposal.must_keep(), world.catalogue
-    )
-    if not proof.holds:
+    shown = await proof(world, proposal, change.before.policies, as_written(proposal, role))
+    if not shown.holds:
         raise ProofError(
-            f"The proof does not hold on what is in force after the writes: {'; '.join(proof.problems[:3])}.", _ALARM
+            f"The proof does not hold on what is in force after the writes: {'; '.join(shown.problems[:3])}.",
+            _ALARM,
         )
     found = [
         Checked(
             name=PROOF,
             made=True,
-            said="On the documents in force now, nothing is granted anew and nothing used is lost.",
+            said="On the documents in force now, nothing is granted anew and nothing used is lost."
+            if proposal.give_back is None
+            else "On the documents in force now, what was named is back, and nothing else.",
         )
     ]
     if record.allowed is not None:

@@ -156,7 +156,7 @@ class Desk:
         if not actions:
             raise NotAllowedError("No action was picked.", "Pick what the role shall have again.")
         await self._current(case_id, revision)
-        await drive.start_rollback(self._world, case_id, revision, by, "gives actions back", keep=actions)
+        await propose.start_give_back(self._world, case_id, revision, by, actions)
 
     async def snooze(self, case_id: CaseId, revision: int | None, by: UserId, reason: str, days: int) -> None:
         await decide.snooze(self._world, case_id, revision, by, reason, days)

@@ -31,7 +31,7 @@ from bot.errors import (
 )
 from bot.flows import checks
 from bot.flows.decide import PAUSED, not_paused
-from bot.flows.world import World, task_text, thread
+from bot.flows.world import World, thread
 from bot.messages import sums
 from bot.model import (
     Case,
@@ -48,7 +48,7 @@ from bot.model import (
     UserId,
     permissions_digest,
 )
-from bot.policy import check, trim
+from bot.policy import trim
 from bot.rules import Button, Event, Permit, Team
 
 log = structlog.get_logger()
@@ -81,19 +81,17 @@ class _PausedError(RefineError):
 _WAITS = (UnavailableError, ThrottledError, StoreError, _PausedError, LimitError)
 
 
-async def start_rollback(
-    world: World, case_id: CaseId, revision: int | None, by: UserId, reason: str, *, keep: tuple[str, ...] = ()
-) -> Case:
-    """Begin to put the old policies back; with `keep`, a new proposal that keeps those actions follows at once.
+async def start_rollback(world: World, case_id: CaseId, revision: int | None, by: UserId, reason: str) -> Case:
+    """Begin to put the old policies back.
 
     Where the settings ask for four eyes, the first approver's press is only noted, and the case returned as it is.
     """
     case = await world.store.case(case_id)
-    _, team = await world.allowed(by, Button.GIVE_BACK if keep else Button.ROLL_BACK, case)
+    _, team = await world.allowed(by, Button.ROLL_BACK, case)
     await not_paused(world)
     if not rules.can_roll_back(case):
         raise NotAllowedError("Nothing of this case is in force, so there is nothing to roll back.")
-    if world.settings.refine_rollback_four_eyes and not await _second(world, case, team, by, reason, keep):
+    if world.settings.refine_rollback_four_eyes and not await _second(world, case, team, by, reason):
         return case
     moved = await world.store.move(
         case_id,
@@ -102,46 +100,30 @@ async def start_rollback(
         revision=revision,
         reason=reason,
         sentence="",
-        task=task_text(do="give_back", keep=sorted(keep)) if keep else "",
-        detail={"reason": reason, "give_back": " ".join(sorted(keep))},
+        task="",
+        detail={"reason": reason},
     )
     world.poke()
     await world.engine.submit("drive", case_id)
     return moved
 
 
-async def _second(world: World, case: Case, team: Team, by: UserId, reason: str, keep: tuple[str, ...]) -> bool:
+async def _second(world: World, case: Case, team: Team, by: UserId, reason: str) -> bool:
     """Tell whether another approver asked for the same within the time; else note that this one does."""
     assert case.change is not None
     now = world.clock()
     key = f"rollback/{case.change.id}"
     asked = json.loads(await world.store.recall(key) or "{}")
     hours = timedelta(hours=world.settings.refine_expiry_hours)
-    if (
-        asked
-        and asked["by"] in team.approvers
-        and asked["keep"] == sorted(keep)
-        and now - datetime.fromisoformat(asked["at"]) < hours
-    ):
+    if asked and asked["by"] in team.approvers and now - datetime.fromisoformat(asked["at"]) < hours:
         if asked["by"] != by:
             return True
         raise NotAllowedError(
             "You asked for this already, and a second approver has to press the button too.", "Ask another approver."
         )
-    await world.store.record(case.id, by, "asked_to_roll_back", {"reason": reason, "give_back": " ".join(sorted(keep))})
-    await world.store.remember(key, json.dumps({"by": by, "at": now.isoformat(), "keep": sorted(keep)}))
-    await world.store.queue(
-        [
-            thread(
-                case.id,
-                "second",
-                f"{case.change.id}-{now.isoformat()}",
-                by=by,
-                reason=reason,
-                button="Give back" if keep else "Roll back",
-            )
-        ]
-    )
+    await world.store.record(case.id, by, "asked_to_roll_back", {"reason": reason})
+    await world.store.remember(key, json.dumps({"by": by, "at": now.isoformat()}))
+    await world.store.queue([thread(case.id, "second", f"{case.change.id}-{now.isoformat()}", by=by, reason=reason)])
     world.poke()
     return False
 
@@ -225,7 +207,12 @@ async def _apply(world: World, case: Case) -> None:
         sentence="",
         until=world.clock() + timedelta(hours=world.settings.refine_watch_hours),
         notes=[thread(case.id, "applied", change.id, change=change.id)],
-        detail={"change": change.id, "permissions": change.expected, "checks": checks.in_words(checked)},
+        detail={
+            "change": change.id,
+            "permissions": change.expected,
+            "checks": checks.in_words(checked),
+            **proposal.gives(),
+        },
     )
 
 
@@ -264,10 +251,11 @@ async def _ready(world: World, proposal: Proposal, role: Role) -> tuple[Step, ..
             "The role's policies changed since the proposal was made, so nothing was written.", "Make a new proposal."
         )
     age = world.clock() - proposal.evidence.made_at
-    # Evidence from the future tells of a clock that was set back: how old it is nobody knows.
-    if not -SKEW <= age <= timedelta(hours=world.settings.refine_max_report_age_hours):
+    # Evidence from the future tells of a clock that was set back: how old it is nobody knows. A give-back takes nothing
+    # away, so that it does not matter what was used meanwhile.
+    if proposal.give_back is None and not -SKEW <= age <= timedelta(hours=world.settings.refine_max_report_age_hours):
         await _still_unused(world, proposal, role)
-    proof = check(role.policies, proposal.trim.policies, proposal.must_keep(), world.catalogue)
+    proof = await checks.proof(world, proposal, role.policies, proposal.trim.policies)
     if not proof.holds:
         raise ProofError("The proof failed on the live policies, so nothing was written.", "Please report this bug.")
     steps = rules.plan(proposal, role)
@@ -511,32 +499,17 @@ async def _roll_back(world: World, case: Case) -> None:
         now = await _in_force(world, case)
         await _close(world, case, Event.ROLL_BACK_FAILED, f"{stopped}{error.say()} In force now: {now}.", _more(error))
         return
-    keep = set(_task(case).get("keep", ()))
-    # Made anew as it was asked for, beside what is kept: another mode or window would take away other actions.
-    made = case.proposal.settings if case.proposal else world.trim_settings(quotas=change.before.quotas)
-    task = task_text(
-        do="propose", mode=made.mode.value, window=made.window_days, keep=sorted({*made.keep_by_hand, *keep})
-    )
     beyond = rules.beyond(undone.before, role)
-    # Giving back is one move: a crash between the rollback and the new proposal would forget what was asked for.
     await world.store.move(
         case.id,
-        Event.GAVE_BACK if keep else Event.ROLLED_BACK,
+        Event.ROLLED_BACK,
         by=rules.REFINE,
         asked_by=case.asked_by,
         role=role,
         sentence="",
-        task=task if keep else "",
-        resume=CaseState.ROLLED_BACK,
         notes=[thread(case.id, "rolled_back", back.id, change=back.id, left=" ".join(beyond))],
         detail={"change": back.id, "permissions": permissions_digest(role.policies), "left": " ".join(beyond)},
     )
-    if keep:
-        await world.engine.submit("work", case.id)
-
-
-def _task(case: Case) -> dict[str, list[str]]:
-    return dict(json.loads(case.task)) if case.task else {}
 
 
 class _OvertakenError(StaleError):

@@ -339,7 +339,7 @@ async def thread_message(world: World, case: Case, name: str, args: dict[str, st
             back = _is_back(await world.store.case(case.id), change_id)
             return messages.applied(case, now, await checks.made(world, change_id), back=back)
         case "second":
-            return messages.second(case, args["by"], args["button"], args["reason"])
+            return messages.second(case, args["by"], args["reason"])
         case "rolled_back":
             return messages.rolled_back(case, now, args.get("left", "").split())
         case "expired":

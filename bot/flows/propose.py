@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -18,7 +19,9 @@ from bot.model import (
     Case,
     CaseId,
     CaseState,
+    ChangeId,
     Evidence,
+    GiveBack,
     Mode,
     PolicyKind,
     Proposal,
@@ -29,7 +32,7 @@ from bot.model import (
     TrimSettings,
     UserId,
 )
-from bot.policy import trim
+from bot.policy import give, trim
 from bot.rules import Button, Event
 
 log = structlog.get_logger()
@@ -81,6 +84,8 @@ async def start_proposal(
     await world.allowed(by, button, case)
     if not 0 <= window <= WINDOW:
         raise NotAllowedError(f"IAM looks back {WINDOW} days at most.", f"Pick a window of 1 to {WINDOW} days.")
+    if button in _AGAIN and _gives_back(case):
+        return await _start(world, case, Event.PROPOSE, revision, by, case.task)
     asked = _asked(case) if button in _AGAIN else {}
     task = {
         "do": "propose",
@@ -92,6 +97,34 @@ async def start_proposal(
     if reason:
         task["reason"] = reason
     return await _start(world, case, Event.PROPOSE, revision, by, task_text(**task), reason)
+
+
+async def start_give_back(
+    world: World, case_id: CaseId, revision: int | None, by: UserId, actions: Collection[str]
+) -> Case:
+    """Begin a proposal that gives back what is named of what the change in force took away; that stays until it is
+    approved.
+
+    Raises:
+        NotAllowedError: the person may not, or no change is in force.
+    """
+    case = await world.store.case(case_id)
+    await world.allowed(by, Button.GIVE_BACK, case)
+    if case.change is None or not rules.can_give_back(case):
+        raise NotAllowedError("No change of this case is in force, so there is nothing to give back.")
+    task = task_text(do="give_back", change=case.change.id, actions=sorted(actions))
+    return await _start(world, case, Event.PROPOSE, revision, by, task)
+
+
+def _gives_back(case: Case) -> bool:
+    """Whether what was asked for last is a give-back, and of the change that is in force."""
+    task: dict[str, Any] = json.loads(case.task or "{}")
+    return (
+        task.get("do") == "give_back"
+        and case.change is not None
+        and task.get("change") == case.change.id
+        and rules.can_give_back(case)
+    )
 
 
 def _asked(case: Case) -> dict[str, Any]:
@@ -183,13 +216,16 @@ async def _work(world: World, case: Case, task: dict[str, Any]) -> None:
         role = await world.aws.role(case.role_arn)
     except NotFoundError:
         raise NotAllowedError("AWS does not know this role any more.", "Nothing is left to trim.") from None
-    proposing = task["do"] == "propose"
-    if proposing:
+    if task["do"] != "review":
         why = rules.off_limits(role, world.guard)
         if why:
             raise NotAllowedError(f"Refine makes no proposal for this role: {why}.", _instead(role))
-        if not role.policies:
-            raise NotAllowedError("The role has no permissions policies, so there is nothing to trim.")
+    if task["do"] == "give_back":
+        await _propose(world, case, await _given_back(world, case, task, role), [])
+        return
+    proposing = task["do"] == "propose"
+    if proposing and not role.policies:
+        raise NotAllowedError("The role has no permissions policies, so there is nothing to trim.")
     evidence = await fresh_evidence(world, case, role)
     settings = world.trim_settings(
         mode=task.get("mode", ""),
@@ -229,13 +265,44 @@ async def _work(world: World, case: Case, task: dict[str, Any]) -> None:
             detail={"evidence": evidence.digest()},
         )
         return
-    if not answer.proof.holds:
-        raise ProofError(
-            "The proof of this proposal failed, so it was thrown away: " + "; ".join(answer.proof.problems[:3]) + ".",
-            "This is a bug in Refine: please report it.",
+    proposal = _proposal(world, case, role, evidence, settings, answer, reason=task.get("reason", ""))
+    await _propose(world, case, proposal, notes, evidence=evidence)
+
+
+async def _given_back(world: World, case: Case, task: dict[str, Any], role: Role) -> Proposal:
+    """Return the proposal that gives back what the task names: the evidence is that of the change, for it only gives.
+
+    Raises:
+        NotAllowedError: it cannot be given back, as things are.
+    """
+    change = await world.store.change(ChangeId(task["change"]))
+    last = (await world.store.case(case.id, proposal_id=change.proposal_id)).proposal
+    if last is None:
+        raise NotAllowedError("The proposal of this change is gone.", "Roll the change back.")
+    first = await world.store.change(last.give_back.change) if last.give_back is not None else change
+    try:
+        answer, back = await asyncio.to_thread(
+            give, last, first.id, first.before, role, task["actions"], world.catalogue
         )
-    now = world.clock()
-    proposal = Proposal(
+    except StaleError as error:
+        raise NotAllowedError(error.sentence, error.next_step) from None
+    kept = tuple(sorted({*last.settings.keep_by_hand, *back.actions}))
+    settings = replace(last.settings, keep_by_hand=kept, quotas=role.quotas)
+    return _proposal(world, case, role, last.evidence, settings, answer, give_back=back)
+
+
+def _proposal(
+    world: World,
+    case: Case,
+    role: Role,
+    evidence: Evidence,
+    settings: TrimSettings,
+    answer: Trim,
+    *,
+    reason: str = "",
+    give_back: GiveBack | None = None,
+) -> Proposal:
+    return Proposal(
         id=ProposalId(f"{case.id}-{case.revision}"),
         case_id=case.id,
         role=role,
@@ -243,17 +310,33 @@ async def _work(world: World, case: Case, task: dict[str, Any]) -> None:
         settings=settings,
         trim=answer,
         proposed_by=case.asked_by,
-        proposed_at=now,
+        proposed_at=world.clock(),
         supersedes=case.proposal.id if case.proposal else None,
-        reason=task.get("reason", ""),
+        reason=reason,
+        give_back=give_back,
     )
+
+
+async def _propose(world: World, case: Case, proposal: Proposal, notes: Sequence[Note], **more: Evidence) -> None:
+    """Let the proposal wait for approval, with its messages; `more` is set on the case.
+
+    Raises:
+        ProofError: its proof does not hold.
+        PolicyError, NotAllowedError: it could not be written.
+    """
+    answer = proposal.trim
+    if not answer.proof.holds:
+        raise ProofError(
+            "The proof of this proposal failed, so it was thrown away: " + "; ".join(answer.proof.problems[:3]) + ".",
+            "This is a bug in Refine: please report it.",
+        )
     proposal = await _with_free_names(world, proposal)
     for outcome in answer.policies:
         if outcome.text is not None and outcome.tier:
             problems = await world.aws.validate(outcome.text)
             if problems:
                 raise PolicyError(
-                    f"AWS finds fault with the trimmed {outcome.name}: {problems[0]}",
+                    f"AWS finds fault with the new {outcome.name}: {problems[0]}",
                     "Propose again in safe mode, or correct the policy by hand.",
                 )
     await world.store.move(
@@ -262,12 +345,11 @@ async def _work(world: World, case: Case, task: dict[str, Any]) -> None:
         by=rules.REFINE,
         revision=case.revision,
         asked_by=case.asked_by,
-        role=role,
-        evidence=evidence,
+        role=proposal.role,
         proposal=proposal,
         reason="",
         approvals_needed=world.settings.refine_approvals_needed,
-        until=now + timedelta(hours=world.settings.refine_expiry_hours),
+        until=proposal.proposed_at + timedelta(hours=world.settings.refine_expiry_hours),
         notes=[
             *notes,
             thread(case.id, "proposal", proposal.id, proposal=proposal.id),
@@ -276,9 +358,11 @@ async def _work(world: World, case: Case, task: dict[str, Any]) -> None:
         detail={
             "proposal": proposal.digest(),
             "live": proposal.live_digest,
-            "evidence": evidence.digest(),
+            "evidence": proposal.evidence.digest(),
             "documents": proposal.trim.documents_digest(),
+            **proposal.gives(),
         },
+        **more,
     )
 
 

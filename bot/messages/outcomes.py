@@ -110,14 +110,13 @@ def rolled_back(case: Case, now: datetime, left: Sequence[str] = ()) -> Payload:
     )
 
 
-def second(case: Case, by: str, button: str, reason: str = "") -> Payload:
+def second(case: Case, by: str, reason: str = "") -> Payload:
     """Say that a rollback was asked for, and what is missing for it."""
     return happened(
         "🟡",
         mrk(
-            "{} pressed {} for {}. A second approver has to press it too: nothing is written yet.",
+            "{} pressed Roll back for {}. A second approver has to press it too: nothing is written yet.",
             mention(by),
-            button,
             code(case.role_name),
         ),
         reason,

@@ -451,7 +451,7 @@ class Store:
                         revision=case.revision + 1,
                         digest=new.digest(),
                         body=body,
-                        removed=new.trim.removed,
+                        removed=new.removed,
                     )
                 )
             return await self._move(connection, chain, case, event, by, detail or {}, notes, updates)
@@ -558,6 +558,7 @@ class Store:
                     reason=approval.reason,
                 )
             )
+            gives = case.proposal.gives()
             case = replace(case, approvals=(*case.approvals, approval))
             event = Event.APPROVED if rules.enough(case, case.approvals, team) else Event.APPROVE
             return await self._move(
@@ -566,7 +567,12 @@ class Store:
                 case,
                 event,
                 approval.by,
-                {"proposal": approval.digest, "reason": approval.reason, "approvals": str(len(case.approvals))},
+                {
+                    "proposal": approval.digest,
+                    "reason": approval.reason,
+                    "approvals": str(len(case.approvals)),
+                    **gives,
+                },
                 notes,
                 {},
             )
@@ -937,7 +943,7 @@ def _in_force(case_id: CaseId) -> sa.ScalarSelect[str]:
             ~sa.exists().where(
                 back.c.case_id == case_id,
                 back.c.kind == "rollback",
-                back.c.outcome.in_([DONE, Event.ROLLED_BACK.value, Event.GAVE_BACK.value]),
+                back.c.outcome.in_([DONE, Event.ROLLED_BACK.value]),
                 back.c.id.startswith(changes.c.id.concat("-back")),
             ),
         )

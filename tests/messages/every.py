@@ -193,7 +193,7 @@ def _thread(data: Data) -> Iterator[tuple[str, Drawn]]:
         case = data.case(case_in(state, role=PARTNER))
         yield _message(f"applied-{state}", lambda c=case: messages.applied(c, NOW, checks))
     yield _message("applied-before-checks", lambda c=case: messages.applied(c, NOW))
-    yield _message("second", lambda c=case: messages.second(c, ANN, "Roll back", reason))
+    yield _message("second", lambda c=case: messages.second(c, ANN, reason))
     case = data.case(case_in(S.ROLLED_BACK, role=PARTNER))
     yield _message("rolled_back", lambda c=case: messages.rolled_back(c, NOW))
     yield _message("expired", lambda: messages.expired(expired))
