@@ -20,7 +20,12 @@ UserId = NewType("UserId", str)  # a Slack user id, or "refine" for the bot's ow
 
 
 def digest(value: object) -> Digest:
-    """Return the SHA-256 of a JSON value in canonical form (sorted keys, no spaces), as 64 hex digits."""
+    r"""Return the SHA-256 of a JSON value in canonical form, as 64 lower-case hex digits.
+
+    The form: one JSON text in UTF-8; the keys of objects sorted by code point, lists in the order given; no white space
+    outside strings; in strings only `"`, `\` and the characters below U+0020 escaped (the short escape where JSON has
+    one, else `\u00xx` in lower case), all others as they are.
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return Digest(hashlib.sha256(text.encode()).hexdigest())
 
@@ -135,11 +140,16 @@ class Role:
     stack: str = ""  # the CloudFormation stack that owns it
 
     def live_digest(self) -> Digest:
-        """Digest of what the role may do now: every policy's identity, kind, version and text, and the boundary's."""
+        """Digest of what the role may do now; see `live_digest`."""
         return live_digest(self.policies, self.role_id, self.boundary_arn)
 
 
 def live_digest(policies: tuple[RolePolicy, ...], role_id: str, boundary_arn: str) -> Digest:
+    """Digest of `{"boundary": ARN or "", "policies": [[key, kind, version, text], …], "role": id}`, policies sorted.
+
+    The key is the policy's ARN, or `inline/` and its name; the kind `inline`, `customer` or `aws`; the version the id
+    of the one in force, empty for an inline policy; the text the document as IAM holds it, to the byte.
+    """
     return digest(
         {
             "role": role_id,
@@ -150,7 +160,7 @@ def live_digest(policies: tuple[RolePolicy, ...], role_id: str, boundary_arn: st
 
 
 def permissions_digest(policies: tuple[RolePolicy, ...]) -> Digest:
-    """Digest of names and texts alone, versions aside: what a rollback must bring back."""
+    """Digest of `[[key, kind, text], …]`, sorted: as `live_digest`, versions aside, what a rollback must bring back."""
     return digest(sorted([p.key, p.kind.value, p.text] for p in policies))
 
 
@@ -192,7 +202,11 @@ class Evidence:
     role_created_at: datetime | None = None
 
     def digest(self) -> Digest:
-        """Digest of what was seen, not of when the report was made: two looks at an idle role are the same evidence."""
+        """Digest of `[[namespace, time or null, [[action, time or "", Region or ""], …]], …]`, all sorted.
+
+        A time is in UTC, `2026-01-31T09:00:00+00:00`, with six digits of a second where it has a fraction. When the
+        report was made is left out: two looks at an idle role are the same evidence.
+        """
         return digest(
             [
                 [
@@ -352,7 +366,10 @@ class Trim:
         return any(p.outcome is not Outcome.UNCHANGED for p in self.policies)
 
     def documents_digest(self) -> Digest:
-        """Digest of every document it would write; with the digests of what it came from, what people approve."""
+        """Digest of `[[key of the old policy, name, kind, outcome, text or null], …]`, in the proposal's order.
+
+        These are all the documents that it would write or leave; null is a policy that goes.
+        """
         return digest([[p.source, p.name, p.kind.value, p.outcome.value, p.text] for p in self.policies])
 
 
