@@ -110,11 +110,16 @@ def explain(action: str, **given: Any) -> None:
 
     Exit status: 0 with an answer, 1 where the policies do not grant it, 2 for input that cannot be read.
     """
+    from bot.policy.explain import unknown_sentence
     from bot.policy.patterns import matches
 
     policies, _, answer = _answer(**given)
     found = [a for a in answer.actions if a.action.lower() == action.lower()]
     found = found or [a for a in answer.actions if ":" in action and matches(action, a.action)]
+    unknown = "" if found or ":" not in action else unknown_sentence(action, policies, answer)
+    if unknown:
+        _show(f"{unknown}\n")
+        return
     if not found:
         click.echo(f"refine: {plain(action)} is not granted by these policies.", err=True)
         sys.exit(1)

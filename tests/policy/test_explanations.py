@@ -14,7 +14,7 @@ from bot import offline
 from bot.model import PolicyKind, RolePolicy, Verdict
 from bot.offline import as_diff, as_explanation, as_text
 from bot.policy import load_catalogue, trim
-from bot.policy.explain import tier_sentence
+from bot.policy.explain import granted_where, tier_sentence, unknown_sentence
 from bot.policy.warn import CODES
 from tests.policy.test_cases import CASES, NOW, answer, answered, evidence, policies, settings
 
@@ -183,3 +183,55 @@ def test_a_rehearsal_minds_resources_and_says_where_conditions_decide() -> None:
     assert rehearse(old, [nowhere], [vague]).refused == (vague,)
     far = Call(action="s3:GetObject", resource="arn:aws:s3:::b/x")
     assert rehearse(old, [none], [far]).unsure == (far,)
+
+
+KEEP = " To keep it: --keep sqs:SendFax."
+
+
+@pytest.mark.parametrize(
+    ("statements", "end"),
+    [
+        ([{"Action": "sqs:Send*"}], "(statement 1, sqs:Send*); the proposal still would."),
+        ([{"Action": "sqs:*"}], "(statement 1, sqs:*); the proposal no longer would." + KEEP),
+        ([{"Action": "sqs:Send*"}, {"Action": "sqs:*", "Resource": "a"}], "would in fewer places." + KEEP),
+        (
+            [{"NotAction": ["s3:*", "kms:*"]}],
+            "(statement 1, all but s3:*, kms:*); the proposal no longer would." + KEEP,
+        ),
+        ([{"Action": "sqs:List*"}, {"NotAction": "sqs:S*"}], ""),
+    ],
+)
+def test_what_is_said_of_an_action_that_the_catalogue_does_not_know(statements: list[dict[str, Any]], end: str) -> None:
+    body = [{"Effect": "Allow", "Resource": "*", **s} for s in statements]
+    report = {"sqs": {"used": 1, "actions": {"CreateQueue": None}}}
+    case = {"policies": {"P": {"Version": "2012-10-17", "Statement": body}}, "report": report}
+    said = unknown_sentence("sqs:SendFax", policies(case), answer(case))
+    assert said.endswith(end)
+    assert bool(said) is bool(end)
+
+
+def test_what_is_a_part_of_a_pattern_is_no_place_of_it() -> None:
+    documents = [("P", '{"Statement": [{"Effect": "Allow", "NotAction": "sqs:Send*", "Resource": "*"}]}')]
+    assert granted_where("sqs:*", documents) == ()
+    assert [p.entry for p in granted_where("s3:*", documents)] == ["all but sqs:Send*"]
+
+
+@pytest.mark.parametrize(
+    ("actions", "used", "named"),
+    [
+        (["sqs:*"], ("CreateQueue",), True),
+        (["sqs:*", "sns:*"], ("CreateQueue",), True),
+        (["sqs:Cr*", "sns:*"], ("CreateQueue",), False),
+        (["sqs:CreateQueue", "sns:*"], ("CreateQueue",), True),
+    ],
+)
+def test_the_first_tier_says_names_only_where_there_are_no_stars(
+    actions: list[str], used: tuple[str, ...], named: bool
+) -> None:
+    body = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+    report = {"sqs": {"used": 1, "actions": dict.fromkeys(used, 1)}}
+    case = {"policies": {"P": {"Statement": [body]}}, "report": report, "settings": {"mode": "strict"}}
+    [outcome] = answer(case).policies
+    assert outcome.tier == 1
+    assert ("*" not in json.dumps(json.loads(outcome.text or "")["Statement"][0]["Action"])) is named
+    assert ("every kept action is listed by its name" in tier_sentence(outcome)) is named

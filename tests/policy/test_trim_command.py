@@ -297,6 +297,21 @@ def test_explain_tells_of_one_action(folder: Path) -> None:
     assert several.stdout.count("Access level:") > 3
 
 
+def test_explain_tells_of_an_action_that_the_catalogue_does_not_know(folder: Path) -> None:
+    done = refine(folder, "explain", *ARGS, "dynamodb:BrandNew")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "dynamodb:BrandNew is not in the catalogue, so its use is not judged: DynamoDBAccess grants it (statement 1, "
+        "dynamodb:*); the proposal no longer would. To keep it: --keep dynamodb:BrandNew.\n"
+    )
+    kept = refine(folder, "explain", *ARGS, "--keep", "dynamodb:BrandNew", "dynamodb:BrandNew")
+    assert kept.stdout.startswith("dynamodb:BrandNew: protected, kept.")
+    for strange in ("s3:BrandNew", "dynamodb", "dynamodb:", "*"):
+        done = refine(folder, "explain", *ARGS, strange)
+        assert (done.returncode, done.stdout) == (1, ""), strange
+        assert "is not granted" in done.stderr
+
+
 ARGS = ("--policy", "DynamoDBAccess.json", "--last-accessed", "report.json", "--now", NOW)
 WRONG = {
     "no days": (("trim", *ARGS, "--window", "-5"), "'--window'"),
