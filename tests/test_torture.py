@@ -118,6 +118,65 @@ def test_somebody_elses_edit_is_never_overwritten(aws: LocalAws, databases: Data
     assert tally.counts["edits"] == 1
 
 
+# Right after the copy was attached, in the words of `torture.edits`: the next write would be a version of Own.
+RIGHT_THEN = {kind: Plan(("aws", "own"), edit_at=3, edit_of="write", edit_kind=kind) for kind in ("uncopy", "move")}
+
+
+@pytest.mark.parametrize("kind", RIGHT_THEN)
+def test_an_edit_between_a_copy_and_what_it_replaces_costs_nobody_anything(
+    kind: str, aws: LocalAws, sqlite: Databases
+) -> None:
+    tally = torture.Tally()
+    Trial(aws, RIGHT_THEN[kind], random.Random(1), sqlite, tally).run()
+    assert tally.violations == []
+    assert tally.counts["edits"] == 1
+    assert tally.counts["failed" if kind == "move" else "taken_back"] == 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind", "seen"),
+    [
+        (("aws",), "uncopy", "DetachRolePolicy took sqs:ListQueues, which is in use"),
+        (("aws", "own"), "move", "CreatePolicyVersion changed Beside"),
+    ],
+)
+async def test_the_judge_sees_what_a_single_write_takes_away(
+    parts: tuple[str, ...],
+    kind: str,
+    seen: str,
+    aws: LocalAws,
+    sqlite: Databases,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a driver that does not look at what a step relies on, nor at whose the policy is."""
+    monkeypatch.setattr(rules, "hindrance", lambda *_: "")
+    case_id = await asyncio.to_thread(_victim, aws, tmp_path, sqlite, parts)
+    tap = Tap(edit=(3, "write", torture.edits(aws, random.Random(1), kind)))
+    async with lives.bot(tmp_path, aws.url) as world:
+        await _approved(world, case_id)
+        with tapped(tap):
+            await drive.drive(world, case_id)
+    assert seen in tap.wrong
+
+
+def test_the_judge_sees_a_lost_document_though_somebody_edits(
+    aws: LocalAws, sqlite: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torture, "texts_in_journal", lambda _: set())
+    tally = torture.Tally()
+    Trial(aws, Plan(("full",), edit_at=2, edit_of="write", edit_kind="add"), random.Random(1), sqlite, tally).run()
+    assert len(tally.violations) == 1
+    assert "lost 1 documents" in tally.violations[0]
+
+
+def test_a_fault_that_never_comes_about_is_counted(aws: LocalAws, sqlite: Databases) -> None:
+    tally = torture.Tally()
+    plan = Plan(("inline",), kills=(Kill(9, "write", "before"),), read=(999, "lost"))
+    Trial(aws, plan, random.Random(1), sqlite, tally).run()
+    assert (tally.violations, tally.counts["unmet"]) == ([], 2)
+
+
 def test_the_trials_can_fail(aws: LocalAws, databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another text than the approved one is in force, and the trial has to see it."""
     trial = Trial(aws, Plan(("aws", "inline", "inline_gone")), random.Random(1), databases, tally := torture.Tally())
@@ -503,8 +562,13 @@ async def test_a_pause_and_an_absent_slack_hold_a_change_where_it_is_and_decide_
             assert not any(c.operation in torture.WRITES for c in tap.calls)
             assert (await world.store.case(case_id)).state is CaseState.APPLYING
             people.away = False
-            tap.edit = (60, lambda: asyncio.run_coroutine_threadsafe(_pause(world), loop).result() or "pause||")
             loop = asyncio.get_running_loop()
+
+            def pause() -> str:
+                asyncio.run_coroutine_threadsafe(_pause(world), loop).result()
+                return "pause||"
+
+            tap.edit = (60, "call", pause)
             await drive.drive(world, case_id)
             case = await world.store.case(case_id)
             assert case.state is CaseState.APPLYING

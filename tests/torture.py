@@ -2,9 +2,10 @@
 
 Real bot processes, with the real store, gateway, flows and rules, change and roll back roles of the local AWS. They are
 killed by kill -9 at random calls, writes fail before and after their effect or lose their reply, reads lag, are
-throttled and fail, and somebody else edits the role meanwhile. After each trial: the role is exactly as approved or
-exactly as before, or the card says what is in force; no document is lost; no write had its effect twice; nobody's edit
-was overwritten; the audit chain is whole. The last line printed is one JSON object; exit status 1 on any violation.
+throttled and fail, and somebody else edits the role meanwhile. At every write: it takes no action in use away from the
+role, and nothing at all from another one. After each trial: the role is exactly as approved or exactly as before, or
+the card says what is in force; no document is lost; no write had its effect twice; nobody's edit was overwritten; the
+audit chain is whole. The last line printed is one JSON object; exit status 1 on any violation.
 
 What cannot be kept: IAM has no compare-and-set. An edit that arrives after the bot's last read of the very document, and
 before its write, is seen by nobody; such edits are counted apart, as `unseeable`. Edits after its very last read of the
@@ -41,6 +42,8 @@ from bot.store.codec import decode
 from sandbox.aws import LocalAws, start
 from sandbox.aws.front import Front
 from sandbox.aws.iam import Iam
+from sandbox.aws.policy import names, statements
+from sandbox.aws.state import default_text, documents_of
 from tests import lives, postgres
 from tests.lives import BEN, HUB
 
@@ -57,6 +60,7 @@ OTHER = "arn:aws:iam::aws:policy/AmazonSNSReadOnlyAccess"
 ENGINES = ("sqlite", "postgresql")
 PARTS = ("aws", "aws_gone", "shared", "own", "full", "inline", "inline_gone")
 STEPS = {"aws": 3, "aws_gone": 1, "shared": 3, "own": 1, "full": 2, "inline": 1, "inline_gone": 1}
+BACK = {**STEPS, "own": 2}  # writes of the rollback: a version is set and another deleted, and nothing makes room
 
 _context = multiprocessing.get_context("forkserver")
 # A child imports the main module, this one, anew: what that imports in turn must be there already.
@@ -126,6 +130,33 @@ class Call:
 
 
 @dataclass
+class Moment:
+    """What the account looks like right before or after a write."""
+
+    allowed: set[str]  # of the actions that Victim uses
+    others: dict[str, dict[str, str]]  # the policies of every other role, by its name
+
+    @classmethod
+    def of(cls, aws: LocalAws) -> Moment:
+        roles = {r.name: r for r in aws.state.iam(HUB).roles.values()}
+        victim = roles.pop("Victim")
+        allowing = [s for d in documents_of(victim) for s in statements(d) if s["Effect"] == "Allow"]
+        used = aws.state.used.get(victim.arn, {})
+        return cls(
+            {a for a in used if any(names(s, a.lower()) for s in allowing)},
+            {
+                name: {**r.policies, **{p.arn: default_text(p) for p in r.managed_policies.values()}}
+                for name, r in roles.items()
+            },
+        )
+
+    def worse(self, before: Moment) -> list[str]:
+        """Say what a write did to that moment which no write may do."""
+        lost = [f"took {action}, which is in use" for action in sorted(before.allowed - self.allowed)]
+        return lost + [f"changed {name}" for name in self.others if self.others[name] != before.others.get(name)]
+
+
+@dataclass
 class Kill:
     """kill -9 of the bot at a call: before AWS acts (and AWS acts all the same, or never hears of it), or after."""
 
@@ -152,13 +183,29 @@ class Tap:
     fault: tuple[int, str, bool] | None = None  # which write, how, and whether each time it comes again
     broken: str = ""  # the write that fails each time
     faulted: int = 0
-    edit: tuple[int, Callable[[], str]] | None = None  # before which call; returns what was done
+    read: tuple[int, str] | None = None  # which read fails, and how: it and the client's own second try
+    unread: str = ""  # the read that failed and will be tried again
+    edit: tuple[int, str, Callable[[], str]] | None = None  # before which call, or after which write; returns what
     edited: tuple[int, str] | None = None  # after so many calls; what
+    gone: set[str] = field(default_factory=set)  # documents that the edit removed
+    come: set[str] = field(default_factory=set)  # and those it made
     total: int = 0
+    done: int = 0  # writes with an effect
+    reads: int = 0
+    wrong: list[str] = field(default_factory=list)  # what a write did that no write may do
+    gap: tuple[str, float] | None = None  # a life was killed or frozen, and when
+    waiting: tuple[str, float] | None = None  # the same, once the next one has begun
+    took: list[tuple[str, float]] = field(default_factory=list)  # and until its first call: seconds
 
     def life(self, kill: Kill | None) -> None:
         self.pid, self.kill, self.killed, self.seen, self.writes = None, kill, False, 0, 0
+        self.waiting, self.gap = self.gap, None
         self.frozen.clear()
+
+    def again(self) -> None:
+        """Begin the rollback: what is counted is counted from here."""
+        self.broken, self.unread = "", ""
+        self.total = self.done = self.reads = 0
 
     def act(self, front: Front, operation: str, hit: Any, go: Callable[[], Any]) -> Any:
         """Called with the state's lock held."""
@@ -167,9 +214,11 @@ class Tap:
         self.seen += 1
         self.total += 1
         self.writes += write
-        if self.edit is not None and self.total >= self.edit[0]:
-            edit, self.edit = self.edit[1], None
-            self.edited = (len(self.calls), edit())
+        self.reads += not write
+        if self.waiting is not None:
+            self.took.append((self.waiting[0], time.monotonic() - self.waiting[1]))
+            self.waiting = None
+        self._edit(front.aws)
         kill = self.kill
         due = kill is not None and not self.killed and kill.at == (self.writes if kill.of == "write" else self.seen)
         due = due and (kill is None or kill.of == "call" or write)
@@ -177,9 +226,14 @@ class Tap:
             self._kill()
             if kill.when == "lost":
                 return front.refuse(*front.failed)
-        if write and (refusal := self._fault(front, operation, params, hit)) is not None:
+        if (refusal := (self._fault if write else self._unread)(front, operation, params, hit)) is not None:
             return refusal
+        before = Moment.of(front.aws) if write else None
         answer = go()
+        if before is not None and front.outcome == "ok":
+            self.done += 1
+            if self.edited is None or read_after(self.calls, *self.edited):
+                self.wrong += [f"{operation} {w}" for w in Moment.of(front.aws).worse(before)]
         self.calls.append(Call(operation, params, front.outcome == "ok"))
         if due and kill is not None and kill.when == "after":
             self._kill()
@@ -187,6 +241,31 @@ class Tap:
             self.killed = True
             threading.Timer(kill.delay, self._kill).start()
         return answer
+
+    def _edit(self, aws: LocalAws) -> None:
+        if self.edit is None or (self.total if self.edit[1] == "call" else self.done + 1) < self.edit[0]:
+            return
+        edit, self.edit = self.edit[2], None
+        before = texts_at_aws(aws)
+        self.edited = (len(self.calls), edit())
+        after = texts_at_aws(aws)
+        self.gone, self.come = before - after, after - before
+
+    def _unread(self, front: Front, operation: str, params: dict[str, Any], hit: Any) -> Any:
+        if self.read is None:
+            return None
+        number, kind = self.read
+        key = Call(operation, params, effect=False).key()
+        if self.unread:
+            if key != self.unread:
+                return None
+            self.read, self.unread = None, ""
+        elif self.reads == number:
+            self.unread = key
+            self.faulted += 1
+        else:
+            return None
+        return self._fail(front, kind, hit)
 
     def _fault(self, front: Front, operation: str, params: dict[str, Any], hit: Any) -> Any:
         if self.fault is None:
@@ -200,6 +279,10 @@ class Tap:
             self.broken = key
         else:
             self.fault = None
+        return self._fail(front, kind, hit)
+
+    @staticmethod
+    def _fail(front: Front, kind: str, hit: Any) -> Any:
         match kind:
             case "before":
                 return front.refuse(*front.failed)
@@ -223,6 +306,7 @@ class Tap:
             try:
                 freeze = self.kill is not None and self.kill.freeze
                 os.kill(self.pid, signal.SIGSTOP if freeze else signal.SIGKILL)
+                self.gap = ("frozen" if freeze else "killed", time.monotonic())
                 if freeze:
                     self.frozen.set()
             except ProcessLookupError:
@@ -248,8 +332,8 @@ def tapped(tap: Tap) -> Iterator[Tap]:
 # -------------------- somebody else at work
 
 
-def edits(aws: LocalAws, dice: random.Random) -> Callable[[], str]:
-    """Return an act of somebody else on the role; it tells what it did, as `kind|name|text`."""
+def edits(aws: LocalAws, dice: random.Random, kind: str = "") -> Callable[[], str]:
+    """Return an act of somebody else on the role; it tells what it did, as `kind|name|text`. `kind`: this one alone."""
 
     def act() -> str:
         backend = aws.state.iam(HUB)
@@ -260,16 +344,18 @@ def edits(aws: LocalAws, dice: random.Random) -> Callable[[], str]:
         kinds = ["add", "attach"]
         kinds += ["put", "put", "delete"] if role.policies else []
         kinds += ["detach"] if attached else []
-        kinds += ["version", "version", "share"] if mine else []
-        kind = dice.choice(kinds)
-        match kind:
-            case "put" | "delete":
+        copies = [a for a in attached if ":policy/refine/" in a]
+        kinds += ["version", "version", "share", "move", "move"] if mine else []
+        kinds += ["uncopy", "uncopy", "uncopy"] if copies else []
+        match kind or dice.choice(kinds):
+            case "put":
                 name = dice.choice(sorted(role.policies))
-                if kind == "put":
-                    role.policies[name] = new
-                else:
-                    del role.policies[name]
-                return f"{kind}|{name}|{new}"
+                role.policies[name] = new
+                return f"put|{name}|{new}"
+            case "delete":
+                name = dice.choice(sorted(role.policies))
+                del role.policies[name]
+                return f"delete|{name}|"
             case "add":
                 role.policies["Added"] = new
                 return f"add|Added|{new}"
@@ -280,6 +366,16 @@ def edits(aws: LocalAws, dice: random.Random) -> Callable[[], str]:
                 arn = dice.choice(attached)
                 backend.detach_role_policy(arn, role.name)
                 return f"detach|{arn}|"
+            case "uncopy":
+                arn = dice.choice(copies)
+                backend.detach_role_policy(arn, role.name)
+                return f"detach|{arn}|"
+            case "move":
+                arn = dice.choice(mine)
+                policy = backend.managed_policies[arn]
+                backend.detach_role_policy(arn, role.name)
+                policy.attach_to(beside)
+                return f"move|{arn}|{default_text(policy)}"
             case "version":
                 arn = dice.choice(mine)
                 policy = backend.managed_policies[arn]
@@ -292,7 +388,7 @@ def edits(aws: LocalAws, dice: random.Random) -> Callable[[], str]:
                 arn = dice.choice(mine)
                 policy = backend.managed_policies[arn]
                 policy.attach_to(beside)
-                return f"share|{arn}|{next(v.document for v in policy.versions if v.is_default)}"
+                return f"share|{arn}|{default_text(policy)}"
 
     return act
 
@@ -313,25 +409,28 @@ def kept(aws: LocalAws, edit: str) -> bool:
         case "version":
             return name not in victim["attached"] or victim["attached"][name]["document_text"] == text
         case _:
-            return aws.snapshot(HUB, "Beside")["attached"][name]["document_text"] == text
+            there = aws.snapshot(HUB, "Beside")["attached"][name]["document_text"] == text
+            return there and (kind == "share" or name not in victim["attached"])
 
 
 def _reads(call: Call, kind: str, name: str) -> bool:
     """Whether the call shows the thing that somebody edited."""
+    if not call.effect:
+        return False
     match call.operation:
         case "GetRolePolicy":
             return kind in {"put", "add", "delete"} and call.params.get("PolicyName") == name
         case "ListRolePolicies":
             return kind in {"add", "delete"}
         case "ListAttachedRolePolicies":
-            return kind in {"attach", "detach"}
+            return kind in {"attach", "detach", "move"}
         case "GetPolicy":
             return kind in {"version", "share"} and call.params.get("PolicyArn") == name
     return False
 
 
 def read_after(calls: list[Call], at: int, edit: str) -> bool:
-    """Whether the bot read the edited thing at all after the edit."""
+    """Whether the bot has read the edited thing at all after the edit."""
     kind, name, _ = edit.split("|", 2)
     return any(_reads(call, kind, name) for call in calls[at:])
 
@@ -358,7 +457,10 @@ class Plan:
     kills: tuple[Kill, ...] = ()
     fault: tuple[int, str, bool] | None = None
     fault_back: tuple[int, str, bool] | None = None
+    read: tuple[int, str] | None = None
     edit_at: int = 0
+    edit_of: str = "call"  # before that call, or "write": after the one before that
+    edit_kind: str = ""
     edit_back: bool = False
     lag: float = 0.0
     reads: str = ""  # a fault of reads
@@ -372,6 +474,7 @@ class Violation(Exception):
 @dataclass
 class Tally:
     counts: Counter[str] = field(default_factory=Counter)
+    took: list[tuple[str, float]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
 
 
@@ -502,10 +605,10 @@ class Trial:
 
     def _drive(self, case_id: CaseId, fault: tuple[int, str, bool] | None, *, edit: bool) -> Case:
         tap, plan = self.tap, self.plan
-        tap.fault, tap.broken = fault, ""
-        tap.total = 0
+        tap.again()
+        tap.fault, tap.read = fault, plan.read
         if edit:
-            tap.edit = (plan.edit_at, edits(self.aws, self.dice))
+            tap.edit = (plan.edit_at, plan.edit_of, edits(self.aws, self.dice, plan.edit_kind))
         if plan.lag:
             self.aws.fault(kind="lag", seconds=plan.lag, rate=0.5)
         if plan.reads:
@@ -532,7 +635,10 @@ class Trial:
             if tap.frozen.is_set():
                 self.tally.counts["frozen"] += 1
                 frozen.append(process)
-                threading.Timer(self.dice.uniform(0.5, 3) * lives.IDLE_SECONDS, _wake, [process.pid]).start()
+                late = self.dice.uniform(0.5, 3)
+                if late < 1.5:  # it may wake before anybody takes over
+                    tap.gap = None
+                threading.Timer(late * lives.IDLE_SECONDS, _wake, [process.pid]).start()
                 continue
             if process.exitcode is None:
                 process.kill()
@@ -541,6 +647,7 @@ class Trial:
             if process.exitcode == -signal.SIGKILL:
                 self.tally.counts["kills"] += 1
                 continue
+            self.tally.counts["unmet"] += kill is not None and not tap.killed
             if process.exitcode != 0:
                 raise Violation(f"the bot ended with {process.exitcode}")
             break
@@ -553,7 +660,10 @@ class Trial:
         self.aws.clear_faults()
         self.tally.counts["faults"] += tap.faulted
         self.tally.counts["crashes"] += tap.crashes
-        tap.faulted = tap.crashes = 0
+        self.tally.counts["unmet"] += (tap.fault is not None or tap.read is not None) and not tap.faulted
+        self.tally.counts["unmet"] += tap.edit is not None
+        self.tally.took += tap.took
+        tap.faulted, tap.crashes, tap.took, tap.edit = 0, 0, [], None
         return asyncio.run(self._case(case_id))
 
     async def _case(self, case_id: CaseId) -> Case:
@@ -568,18 +678,22 @@ class Trial:
     def _check(self, case: Case, *, back: bool) -> None:
         now, tap = in_force(self.aws), self.tap
         edited = tap.edited is not None
+        if tap.wrong:
+            raise Violation("; ".join(tap.wrong))
         for key, number in Counter(c.key() for c in tap.calls if c.effect and c.operation in WRITES).items():
             if number > 1:
                 raise Violation(f"{key} had its effect {number} times")
         self.tally.counts["writes"] += sum(c.effect and c.operation in WRITES for c in tap.calls) if not back else 0
         written = {str(c.params["PolicyDocument"]) for c in tap.calls if c.effect and c.params.get("PolicyDocument")}
-        lost = (self.ever | written) - texts_at_aws(self.aws) - texts_in_journal(self.databases.bodies(self.data))
-        if tap.edited is not None:
-            lost = set()  # somebody else deletes too, and keeps no journal
+        overwritten = tap.edited is not None and not kept(self.aws, tap.edited[1])
+        blind = overwritten and tap.edited is not None and not seeable(tap.calls, *tap.edited)
+        mine = (self.ever | written) - tap.gone  # somebody else deletes too, and keeps no journal
+        mine |= set() if blind else tap.come
+        lost = mine - texts_at_aws(self.aws) - texts_in_journal(self.databases.bodies(self.data))
         if lost:
-            raise Violation(f"lost {len(lost)} documents")
-        if tap.edited is not None and not kept(self.aws, tap.edited[1]):
-            if seeable(tap.calls, *tap.edited):
+            raise Violation(f"lost {len(lost)} documents: {sorted(lost)}")
+        if overwritten and tap.edited is not None:
+            if not blind:
                 raise Violation(f"overwrote somebody's edit {tap.edited[1]} ({case.state}: {case.sentence})")
             self.tally.counts["unseeable"] += 1
         name = case.state.value
@@ -610,7 +724,7 @@ class Trial:
                     missing = [k for k in now if k.rsplit("/", 1)[-1] not in said]
                     if missing or not said:
                         raise Violation(f"failed without saying that {missing} is in force: {case.sentence}")
-                    if not edited and not self.plan.fault and not self.plan.fault_back:
+                    if not edited and not (self.plan.fault or self.plan.fault_back or self.plan.read):
                         raise Violation(f"failed for no reason: {case.sentence}")
             case _:
                 raise Violation(f"ended {case.state}: {case.sentence}")
@@ -684,17 +798,32 @@ def edited(dice: random.Random, number: int) -> Plan:
     steps = sum(STEPS[p] for p in parts)
     kills = some_kills(dice, parts, 2) if number % 3 == 0 else ()
     back = number % 4 == 3
-    return Plan(parts, kills=kills, edit_at=dice.randint(1, 30 * steps), edit_back=back, back=back)
+    plan = Plan(parts, kills=kills, edit_at=dice.randint(1, 30 * steps), edit_back=back, back=back)
+    if number % 2:  # right after a write: the next one relies on it
+        plan.edit_at, plan.edit_of = dice.randint(2, steps + 1), "write"
+    return plan
+
+
+SWEPT = (
+    ("aws", "full", "inline", "inline_gone"),  # every kind of write
+    ("inline", "inline_gone"),
+    ("aws", "shared", "aws_gone"),  # copies
+    ("full", "own"),  # versions, at the limit and below
+)
+READS = 150  # about as many as a change of the first of those makes
 
 
 def sweep() -> list[Plan]:
-    """Every write of a plan that has every kind of write, and of its rollback, failing in every way."""
-    parts = ("aws", "full", "inline", "inline_gone")
-    steps = sum(STEPS[p] for p in parts)  # and as many back: a version and a copy are deleted, none makes room
+    """Every write of some plans, and of their rollbacks, failing in every way; and every read of one, once."""
     kinds = ("before", "after", "lost")
-    made = [Plan(parts, fault=(n, kind, False), back=True) for n in range(1, steps + 1) for kind in kinds]
-    made += [Plan(parts, fault=(n, "denied", True)) for n in range(1, steps + 1)]
-    made += [Plan(parts, fault_back=(n, kind, False), back=True) for n in range(1, steps + 1) for kind in kinds]
+    made: list[Plan] = []
+    for parts in SWEPT:
+        steps, back = sum(STEPS[p] for p in parts), sum(BACK[p] for p in parts)
+        made += [Plan(parts, fault=(n, kind, False), back=True) for n in range(1, steps + 1) for kind in kinds]
+        made += [Plan(parts, fault=(n, "denied", True)) for n in range(1, steps + 1)]
+        made += [Plan(parts, fault_back=(n, kind, False), back=True) for n in range(1, back + 1) for kind in kinds]
+    kinds = ("before", "lost", "throttle", "denied")
+    made += [Plan(SWEPT[0], read=(n, kinds[n % 4]), back=True) for n in range(1, READS + 1)]
     return made
 
 
@@ -766,14 +895,21 @@ async def _spread(options: argparse.Namespace, engine: str) -> Tally:
         await process.wait()
         said = json.loads(last)
         tally.violations += said.pop("said")
+        tally.took += [(what, seconds) for what, seconds in said.pop("took")]
         tally.counts.update(said)
 
     await asyncio.gather(*(one(n) for n in range(options.processes)))
     return tally
 
 
+def _spread_of(took: list[tuple[str, float]], what: str) -> dict[str, float]:
+    """Return the seconds between the end of a life and the first call of the next: half of them, and all, were done."""
+    seconds = sorted(s for w, s in took if w == what)
+    return {"half": round(seconds[len(seconds) // 2], 2), "most": round(seconds[-1], 2)} if seconds else {}
+
+
 NAMES = (
-    "trials", "kills", "frozen", "crashes", "writes", "faults", "edits", "unseeable", "late",
+    "trials", "kills", "frozen", "crashes", "unmet", "writes", "faults", "edits", "unseeable", "late",
     "watching", "rolled_back", "taken_back", "failed", "stale",
 )  # fmt: skip
 
@@ -796,9 +932,9 @@ def main() -> int:
         share, of = map(int, options.share.split("/"))
         chosen = plans(options.trials, options.seed, options.engine)
         tally = run(chosen[share::of], options.seed, options.engine, options.until, sys.stderr)
-        print(json.dumps({**tally.counts, "said": tally.violations}), flush=True)
+        print(json.dumps({**tally.counts, "took": tally.took, "said": tally.violations}), flush=True)
         return 0
-    engines: dict[str, dict[str, int]] = {}
+    engines: dict[str, dict[str, Any]] = {}
     for engine in (options.engine,) if options.engine else ENGINES:
         start_of_it = time.time()
         chosen = plans(options.trials, options.seed, engine)
@@ -811,11 +947,12 @@ def main() -> int:
             "planned": len(chosen),
             "seconds": round(time.time() - start_of_it),
             "violations": len(tally.violations),
+            "until_the_next_acts": {what: _spread_of(tally.took, what) for what in ("killed", "frozen")},
         }
         print(json.dumps({engine: engines[engine]}), flush=True)
     total = Counter({"violations": 0})
     for counts in engines.values():
-        total.update(counts)
+        total.update({name: n for name, n in counts.items() if isinstance(n, int)})
     print(json.dumps({**total, **engines}))
     return 1 if total["violations"] else 0
 
