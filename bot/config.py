@@ -47,7 +47,13 @@ class StoreSettings(BaseSettings):
         """
         if self.refine_audit_key is not None:
             return self.refine_audit_key.get_secret_value().encode()
-        self.refine_data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self.refine_data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ConfigError(
+                f"REFINE_DATA_DIR names a folder that cannot be made: {error.strerror}.",
+                "Set it to one that this user may write to.",
+            ) from None
         path = self.refine_data_dir / "audit.key"
         # In this order: another process that starts just now makes the key before the database.
         if (self.refine_data_dir / "bot.db").exists() and not path.exists():

@@ -30,6 +30,12 @@ def test_a_key_file_that_is_gone_is_not_made_anew_beside_a_database(tmp_path: Pa
     assert lives.settings(tmp_path, refine_audit_key="the old one").audit_key() == b"the old one"
 
 
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigError, match="REFINE_DATA_DIR names a folder that cannot be made: Not a directory"):
+        lives.settings(tmp_path / "file" / "data").audit_key()
+
+
 async def fits(path: Path, key: bytes) -> bool:
     async with opened(path, audit_key=key) as store:
         return await store.key_fits()

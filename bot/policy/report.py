@@ -42,6 +42,7 @@ def read_report(
             "This is not the output of get-service-last-accessed-details: it has no JobStatus of COMPLETED.",
             "Give what that command prints, whole.",
         )
+    a_file = services is None  # somebody may have mixed up; what the bot ordered for a role is of that role
     if services is None:
         # A page that is not the last one has a Marker; NextToken is what the AWS CLI writes where it cut the answer.
         if any(report.get(key) not in (None, False, "") for key in ("IsTruncated", "Marker", "NextToken")):
@@ -62,7 +63,8 @@ def read_report(
     if made_at is None:
         raise InputError("The report has no JobCompletionDate.")
     found = tuple(_service(s, f"$.ServicesLastAccessed[{i}]") for i, s in enumerate(services))
-    _one_role(services, role_arn)
+    if a_file:
+        _one_role(services, role_arn)
     return Evidence(
         services=found,
         made_at=made_at,
@@ -97,9 +99,13 @@ def _one_role(services: Iterable[Mapping[str, Any]], role_arn: str) -> None:
 
 
 def _who(arn: str) -> tuple[str, str]:
-    """Return account and name of a principal's ARN; the path between them proves nothing."""
-    head, _, name = arn.rpartition("/")
-    return head.split(":")[4] if head.count(":") > 4 else head, name
+    """Return account and `role/name` of a principal's ARN: neither path nor session tells it from another."""
+    _, _, rest = arn.partition("::")
+    account, _, resource = rest.partition(":")
+    kind, *path = resource.split("/")
+    if kind == "assumed-role":
+        kind, path = "role", path[:1]
+    return account, f"{kind}/{path[-1] if path else ''}"
 
 
 def _service(service: Any, at: str) -> ServiceUse:

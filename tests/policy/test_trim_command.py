@@ -266,6 +266,10 @@ def test_a_report_nested_too_deeply_is_refused(folder: Path, deep: str) -> None:
     ("who", "where", "taken"),
     [
         ("arn:aws:iam::111122223333:role/app/ApplicationRole", "LastAuthenticatedEntity", True),
+        ("arn:aws:sts::111122223333:assumed-role/ApplicationRole/session", "LastAuthenticatedEntity", True),
+        ("arn:aws:sts::111122223333:assumed-role/OtherRole/ApplicationRole", "LastAuthenticatedEntity", False),
+        ("arn:aws:iam::111122223333:user/ApplicationRole", "LastAuthenticatedEntity", False),
+        ("arn:aws:iam::111122223333:root", "LastAuthenticatedEntity", False),
         ("arn:aws:iam::111122223333:role/OtherRole", "LastAuthenticatedEntity", False),
         ("arn:aws:iam::999999999999:role/app/ApplicationRole", "LastAuthenticatedEntity", False),
         ("arn:aws:iam::111122223333:role/OtherRole", "LastAccessedEntity", False),
