@@ -37,6 +37,7 @@ log = structlog.get_logger()
 
 ROUNDS = Counter("refine_rounds_total", "Rounds of the bot's clocks, by name and outcome", ["name", "outcome"])
 CASES = Gauge("refine_cases", "Cases by state", ["state"])
+WAITING = Gauge("refine_changes_waiting", "Changes that wait for AWS, Slack, the database or people")
 LEADING = Gauge("refine_leading", "1 where this process does the work, 0 where it waits for its turn")
 LAST_WATCH = Gauge("refine_last_watch_timestamp_seconds", "When Access Analyzer was last read to the end")
 
@@ -268,6 +269,7 @@ async def _hear(bot: Bot, what: str) -> None:
 async def _watch(bot: Bot) -> None:
     await watch.watch(bot.world)
     LAST_WATCH.set_to_current_time()
+    WAITING.set(len(bot.world.waits))
     counts = await bot.store.counts()
     for state, number in counts.items():
         CASES.labels(state=str(state)).set(number)

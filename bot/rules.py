@@ -56,6 +56,7 @@ class Event(StrEnum):
     ROLL_BACK = "roll_back"
     ROLLED_BACK = "rolled_back"
     ROLL_BACK_FAILED = "roll_back_failed"
+    WITHDRAWN = "withdrawn"  # taken back before anything of it was written
     SNOOZE = "snooze"
     ACCEPT = "accept"
     REOPEN = "reopen"
@@ -101,16 +102,15 @@ TRANSITIONS: Final[Mapping[tuple[CaseState, Event], CaseState]] = {
     (_S.APPLYING, Event.APPLIED): _S.WATCHING,
     (_S.APPLYING, Event.APPLY_FAILED): _S.FAILED,
     (_S.WATCHING, Event.WATCH_ENDED): _S.DONE,
-    # A change that is in force can be taken back, also after a second look at the role came to nothing.
-    **{(s, Event.ROLL_BACK): _S.ROLLING_BACK for s in _IN_FORCE},
+    # A change that is in force can be taken back, also after a second look at the role came to nothing; and one that is
+    # under way, which may wait for long: no further write of it follows then.
+    **{(s, Event.ROLL_BACK): _S.ROLLING_BACK for s in _IN_FORCE | {_S.APPLYING}},
+    (_S.ROLLING_BACK, Event.WITHDRAWN): _S.DECLINED,
     (_S.ROLLING_BACK, Event.ROLLED_BACK): _S.ROLLED_BACK,
     (_S.ROLLING_BACK, Event.ROLL_BACK_FAILED): _S.FAILED,
     **{(s, Event.SNOOZE): _S.SNOOZED for s in IDLE - {_S.WATCHING, _S.DONE, _S.FAILED}},
-    **{(s, Event.ACCEPT): _S.ACCEPTED for s in IDLE - {_S.WATCHING, _S.FAILED}},
-    **{
-        (s, Event.REOPEN): _S.NEW
-        for s in (_S.SNOOZED, _S.ACCEPTED, _S.DECLINED, _S.EXPIRED, _S.DONE, _S.NOTHING, _S.STALE, _S.ROLLED_BACK)
-    },
+    **{(s, Event.ACCEPT): _S.ACCEPTED for s in IDLE - {_S.WATCHING}},
+    **{(s, Event.REOPEN): _S.NEW for s in IDLE - {_S.NEW, _S.CANNOT_TELL, _S.WATCHING}},
     # A role that was changed stays rollable: only cases that wait for nobody are closed by AWS's own news.
     **{(s, Event.RESOLVE): _S.RESOLVED for s in IDLE - {_S.WATCHING, _S.DONE, _S.FAILED} | {_S.WAITING}},
     (_S.RESOLVED, Event.FOUND): _S.NEW,
@@ -184,12 +184,12 @@ BUTTONS: Final[Mapping[CaseState, tuple[Button, ...]]] = {
     _S.NOTHING: (Button.REVIEW, Button.NARROW, Button.ACCEPT, Button.REOPEN),
     _S.WAITING: (Button.APPROVE, Button.DECLINE, Button.ADJUST),
     _S.STALE: (Button.REPLAN, Button.REOPEN),
-    _S.APPLYING: (),
+    _S.APPLYING: (Button.ROLL_BACK,),
     _S.WATCHING: (Button.ROLL_BACK, Button.GIVE_BACK),
     _S.DONE: (Button.ROLL_BACK, Button.REOPEN),
     _S.ROLLING_BACK: (),
     _S.ROLLED_BACK: (Button.REPLAN, Button.REOPEN),
-    _S.FAILED: (Button.RETRY, Button.ROLL_BACK),
+    _S.FAILED: (Button.RETRY, Button.ACCEPT, Button.REOPEN),
     _S.DECLINED: (Button.REOPEN,),
     _S.EXPIRED: (Button.REOPEN,),
     _S.SNOOZED: (Button.REOPEN,),
@@ -204,8 +204,8 @@ def buttons(case: Case) -> tuple[Button, ...]:
     if case.state is _S.WAITING and case.proposal is not None and case.proposal.give_back is not None:
         # Its mode and window are those of the change: there is nothing to adjust.
         return tuple(b for b in offered if b is not Button.ADJUST)
-    if case.state is _S.FAILED and not can_roll_back(case):
-        return tuple(b for b in offered if b is not Button.ROLL_BACK)
+    if case.state is _S.FAILED and can_roll_back(case):
+        return Button.RETRY, Button.ROLL_BACK  # what is in force is dealt with first
     if case.state in _IN_FORCE and Button.ROLL_BACK not in offered and can_roll_back(case):
         return (*offered, Button.ROLL_BACK)
     return offered

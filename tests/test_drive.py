@@ -391,6 +391,120 @@ async def test_the_last_word_is_asked_for_each_try_and_nothing_comes_after_it(aw
         assert all(calls[n] in torture.WRITES for n in before)
 
 
+# -------------------- a change that waits, and one that is stopped
+
+
+async def test_a_change_that_aws_keeps_waiting_says_so_once(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await approved(world, aws)
+        plain = world.aws.role
+
+        async def role(*_: Any) -> Any:
+            raise UnavailableError("AWS is away.")
+
+        world.aws.role = role  # type: ignore[method-assign]
+        for tries in range(1, 6):
+            assert (await driven(world, case.id)).state is CaseState.APPLYING
+            assert world.waits == {case.id: tries}
+            said = await thread_of(world, "waits")
+            assert said == (
+                ["AWS is away. Refine goes on trying. “Take back…” on the card stops the change."] if tries == 3 else []
+            )
+        world.aws.role = plain  # type: ignore[method-assign]
+        assert (await driven(world, case.id)).state is CaseState.WATCHING
+        assert world.waits == {}
+
+
+@pytest.mark.parametrize("written", [0, 1, 4])
+async def test_a_change_that_waits_can_be_taken_back(written: int, aws: LocalAws, tmp_path: Path) -> None:
+    """Also while Refine is paused: the press counts, and the writes wait for the end of the pause."""
+    async with stage(aws, tmp_path) as world:
+        before = torture.in_force(aws)
+        case = await approved(world, aws)
+        plain = world.aws.write
+
+        async def write(permit: Any, step: Any, last: Any) -> Any:
+            if len(writes(aws)) == written:
+                await world.store.set_flag(PAUSED, "by Ann", ANN)
+            return await plain(permit, step, last)
+
+        world.aws.write = write  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert (case.state, rules.buttons(case)) == (CaseState.APPLYING, (Button.ROLL_BACK,))
+        moved = await drive.start_rollback(world, case.id, case.revision, ANN, "it waits for too long")
+        assert moved.state is CaseState.ROLLING_BACK
+        world.aws.write = plain  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert (case.state, len(writes(aws))) == (CaseState.ROLLING_BACK if written else CaseState.ROLLED_BACK, written)
+        await world.store.set_flag(PAUSED, "", ANN)
+        case = await driven(world, case.id)
+        assert case.state is CaseState.ROLLED_BACK, case.sentence
+        assert torture.in_force(aws) == before
+        assert not rules.can_roll_back(case)
+        assert (await world.store.tally()).trimmed == 0
+        assert await world.store.verify_audit() is None
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+async def test_a_change_that_was_stopped_before_it_began_counts_as_declined(
+    earlier: bool, aws: LocalAws, tmp_path: Path
+) -> None:
+    """And an earlier change of the role, which is in force, stays so: nobody asked for that."""
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await approved(world, aws)
+        first = None
+        if earlier:
+            case = await driven(world, case.id)
+            first = case.change
+            case = await again(world, aws, case)
+        there, count = torture.in_force(aws), len(writes(aws))
+        await drive.start_rollback(world, case.id, case.revision, ANN, "better not")
+        case = await driven(world, case.id)
+        assert (case.state, case.asked_by, case.change) == (CaseState.DECLINED, ANN, first)
+        assert (torture.in_force(aws), len(writes(aws))) == (there, count)
+        (note,) = await notes_of(world, "declined")
+        assert note == {"by": ANN, "reason": "better not"}
+        assert (Button.ROLL_BACK in rules.buttons(case)) is earlier
+
+
+@pytest.mark.parametrize("written", range(7))
+async def test_a_press_in_the_middle_stops_the_very_next_write(written: int, aws: LocalAws, tmp_path: Path) -> None:
+    """Until the case has moved on to WATCHING, the press is of the change under way, and takes all of it back."""
+    async with stage(aws, tmp_path) as world:
+        before = torture.in_force(aws)
+        case = await approved(world, aws)
+        plain, role, pressed = world.aws.write, world.aws.role, False
+
+        async def press() -> None:
+            nonlocal pressed
+            if len(writes(aws)) == written and not pressed:
+                pressed = True
+                await drive.start_rollback(world, case.id, case.revision, ANN, "stop")
+
+        async def write(permit: Any, step: Any, last: Any) -> Any:
+            await press()
+            return await plain(permit, step, last)
+
+        async def read(*args: Any) -> Any:
+            if written == 6:
+                await press()
+            return await role(*args)
+
+        world.aws.write, world.aws.role = write, read  # type: ignore[method-assign]
+        await world.engine.start()
+        await world.engine.submit("drive", case.id)
+        await world.engine.stop(patience=60)
+        await drive.drive(world, case.id)
+        case = await world.store.case(case.id)
+        assert pressed
+        assert case.state is CaseState.ROLLED_BACK, case.sentence
+        assert torture.in_force(aws) == before
+        made = [
+            j.state for j in await world.store.journal(ChangeId(f"{case.proposal.id if case.proposal else ''}-apply"))
+        ]
+        assert made.count(StepState.DONE) == written
+
+
 # -------------------- the hourly limit
 
 

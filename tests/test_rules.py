@@ -357,7 +357,7 @@ def test_a_rollback_is_offered_only_while_something_is_in_force() -> None:
     change = applied(GOOD)
     stopped = case(CaseState.FAILED, change=change, steps_done=0)
     assert not rules.can_roll_back(stopped)
-    assert rules.buttons(stopped) == (Button.RETRY,)
+    assert rules.buttons(stopped) == (Button.RETRY, Button.ACCEPT, Button.REOPEN)
     partly = replace(stopped, steps_done=1)
     assert rules.can_roll_back(partly)
     assert rules.buttons(partly) == (Button.RETRY, Button.ROLL_BACK)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -31,7 +31,7 @@ from bot.errors import (
 )
 from bot.flows import checks
 from bot.flows.decide import PAUSED, not_paused
-from bot.flows.world import World, thread
+from bot.flows.world import World, task_text, thread
 from bot.messages import sums
 from bot.model import (
     Case,
@@ -77,20 +77,32 @@ class _PausedError(RefineError):
     code = "paused"
 
 
+class _StoppedError(_PausedError):
+    """Somebody wants the change taken back: no further write of it."""
+
+    code = "stopped"
+
+
 # Nothing is decided: the case stays where it is, and the clock starts the flow again.
+_TRIES = 3  # so often a change waits for AWS or Slack before people are told
 _WAITS = (UnavailableError, ThrottledError, StoreError, _PausedError, LimitError)
 
 
 async def start_rollback(world: World, case_id: CaseId, revision: int | None, by: UserId, reason: str) -> Case:
     """Begin to put the old policies back.
 
+    A change that is under way is stopped: nothing more of it is written, and what was is taken back. That is asked for
+    while Refine is paused too, and then waits like all else.
+
     Where the settings ask for four eyes, the first approver's press is only noted, and the case returned as it is.
     """
     case = await world.store.case(case_id)
     _, team = await world.allowed(by, Button.ROLL_BACK, case)
-    await not_paused(world)
-    if not rules.can_roll_back(case):
-        raise NotAllowedError("Nothing of this case is in force, so there is nothing to roll back.")
+    under_way = case.proposal.change_id if case.state is CaseState.APPLYING and case.proposal else None
+    if under_way is None:
+        await not_paused(world)
+        if not rules.can_roll_back(case):
+            raise NotAllowedError("Nothing of this case is in force, so there is nothing to roll back.")
     if world.settings.refine_rollback_four_eyes and not await _second(world, case, team, by, reason):
         return case
     moved = await world.store.move(
@@ -100,7 +112,7 @@ async def start_rollback(world: World, case_id: CaseId, revision: int | None, by
         revision=revision,
         reason=reason,
         sentence="",
-        task="",
+        task=task_text(do="take_back", change=under_way) if under_way else "",
         detail={"reason": reason},
     )
     world.poke()
@@ -110,9 +122,13 @@ async def start_rollback(world: World, case_id: CaseId, revision: int | None, by
 
 async def _second(world: World, case: Case, team: Team, by: UserId, reason: str) -> bool:
     """Tell whether another approver asked for the same within the time; else note that this one does."""
-    assert case.change is not None
+    of = (
+        case.proposal.change_id
+        if case.state is CaseState.APPLYING and case.proposal
+        else case.change and case.change.id
+    )
     now = world.clock()
-    key = f"rollback/{case.change.id}"
+    key = f"rollback/{of}"
     asked = json.loads(await world.store.recall(key) or "{}")
     hours = timedelta(hours=world.settings.refine_expiry_hours)
     if asked and asked["by"] in team.approvers and now - datetime.fromisoformat(asked["at"]) < hours:
@@ -123,27 +139,53 @@ async def _second(world: World, case: Case, team: Team, by: UserId, reason: str)
         )
     await world.store.record(case.id, by, "asked_to_roll_back", {"reason": reason})
     await world.store.remember(key, json.dumps({"by": by, "at": now.isoformat()}))
-    await world.store.queue([thread(case.id, "second", f"{case.change.id}-{now.isoformat()}", by=by, reason=reason)])
+    await world.store.queue([thread(case.id, "second", f"{of}-{now.isoformat()}", by=by, reason=reason)])
     world.poke()
     return False
 
 
 async def drive(world: World, case_id: CaseId) -> None:
     """Bring an APPLYING or ROLLING_BACK case to its end."""
-    case = await world.store.case(case_id)
     try:
-        if case.state is CaseState.APPLYING:
-            await _apply(world, case)
-        elif case.state is CaseState.ROLLING_BACK:
-            await _roll_back(world, case)
-    except _WAITS as error:
-        log.warning("drive waits", case=case_id, error=error.sentence, code=error.code)
-        if isinstance(error, _PausedError | LimitError):  # people did it, so people are told, once for each reason
-            key = f"{case.revision}/{error.code}"
-            with suppress(StoreError):
-                await world.store.queue([thread(case_id, "waits", key, text=f"{error.say()}")])
+        case = await world.store.case(case_id)
+        try:
+            if case.state is CaseState.APPLYING:
+                await _apply(world, case)
+            elif case.state is CaseState.ROLLING_BACK:
+                await _roll_back(world, case)
+        except _StoppedError:
+            pass  # whoever stopped it has submitted the case again
+        except _WAITS as error:
+            await _wait(world, case, error)
+            return
+    except StoreError as error:
+        _count(world, case_id, error)  # the log alone: whatever a thread is told goes through the store
+        return
     finally:
         world.poke()
+    world.waits.pop(case_id, None)
+
+
+async def _wait(world: World, case: Case, error: RefineError) -> None:
+    """Let the clock try again; say so in the thread, once for each reason, where it is no matter of a moment."""
+    tries = _count(world, case.id, error)
+    by_people = isinstance(error, _PausedError | LimitError)  # then it is known why, and that it may take long
+    if isinstance(error, StoreError) or (tries < _TRIES and not by_people):
+        return
+    said = [error.say()]
+    if not by_people:
+        said.append("Refine goes on trying.")
+    if case.state is CaseState.APPLYING:
+        said.append("“Take back…” on the card stops the change.")
+    await world.store.queue([thread(case.id, "waits", f"{case.revision}/{error.code}", text=" ".join(said))])
+
+
+def _count(world: World, case_id: CaseId, error: RefineError) -> int:
+    tries = world.waits[case_id] = world.waits.get(case_id, 0) + 1
+    log.warning(
+        "drive waits", case=case_id, error=error.sentence, code=error.code, tries=tries, waiting=len(world.waits)
+    )
+    return tries
 
 
 # -------------------- apply
@@ -296,10 +338,11 @@ async def _run(world: World, change: Change, permit: Permit) -> None:
             await _step(world, change, permit, entry.step, sent=entry.state is StepState.STARTED)
 
 
-async def _last_word(world: World) -> None:
+async def _last_word(world: World, change: Change) -> None:
     """Go right before each write, tries of the same one included: a stop has to hold the very next.
 
     Raises:
+        _StoppedError: the change is to be taken back.
         _PausedError: somebody paused Refine.
         StoreError: another replica drives this change by now, or nobody knows.
     """
@@ -308,6 +351,8 @@ async def _last_word(world: World) -> None:
         raise _PausedError(
             f"Refine is paused ({paused}): this change waits where it is.", "`/refine resume` lifts the pause."
         )
+    if change.kind == "apply" and await world.store.state(change.case_id) is not CaseState.APPLYING:
+        raise _StoppedError("The change is to be taken back.")
     world.sure()  # last: nothing may be waited for between this and the write
 
 
@@ -343,7 +388,7 @@ async def _step(world: World, change: Change, permit: Permit, step: Step, *, sen
                 "Try again when AWS is well.",
             )
         try:
-            made = await world.aws.write(permit, step, lambda: _last_word(world))
+            made = await world.aws.write(permit, step, lambda: _last_word(world, change))
         except _PausedError:
             if not sent and not unknown:
                 await world.store.mark(change.id, step.number, StepState.PLANNED)
@@ -485,13 +530,19 @@ def force(role: Role) -> str:
 
 
 async def _roll_back(world: World, case: Case) -> None:
-    change = case.change
-    if change is None:
-        await _close(world, case, Event.ROLL_BACK_FAILED, "There is no change to roll back.")
+    undone = await _undone(world, case)
+    if undone is None:
+        await world.store.move(
+            case.id,
+            Event.WITHDRAWN,
+            by=rules.REFINE,
+            asked_by=case.asked_by,
+            sentence="",
+            notes=[thread(case.id, "declined", str(case.revision), by=case.asked_by, reason=case.reason)],
+        )
         return
-    undone = await world.store.change(change.undoes) if change.undoes else change
     try:
-        back, role = await _back(world, case, undone, half=False)
+        back, role = await _back(world, case, undone, half=_task(case).get("do") == "take_back")
     except _WAITS:
         raise
     except RefineError as error:
@@ -510,6 +561,22 @@ async def _roll_back(world: World, case: Case) -> None:
         notes=[thread(case.id, "rolled_back", back.id, change=back.id, left=" ".join(beyond))],
         detail={"change": back.id, "permissions": permissions_digest(role.policies), "left": " ".join(beyond)},
     )
+
+
+async def _undone(world: World, case: Case) -> Change | None:
+    """Return the change that is to be taken back; None where it was stopped before it began."""
+    task = _task(case)
+    if task.get("do") == "take_back":
+        try:
+            return await world.store.change(task["change"])
+        except NotFoundError:
+            return None
+    assert case.change is not None, "what is in force is the case's change"
+    return await world.store.change(case.change.undoes) if case.change.undoes else case.change
+
+
+def _task(case: Case) -> dict[str, Any]:
+    return dict(json.loads(case.task)) if case.task else {}
 
 
 class _OvertakenError(StaleError):

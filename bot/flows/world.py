@@ -46,6 +46,7 @@ class World:
     counts: dict[CaseId, tuple[Digest, Counts]] = field(default_factory=dict)  # see `post.card`
     # Of waiting cases, by revision: who proposed, and who approved (`overview`).
     asked: dict[CaseId, tuple[int, UserId, frozenset[UserId]]] = field(default_factory=dict)
+    waits: dict[CaseId, int] = field(default_factory=dict)  # changes that wait, with how often they were tried since
     drawing: asyncio.Lock = field(default_factory=asyncio.Lock)  # see `pictures`
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # a card was drawn anew, so App Homes are behind
     wake: asyncio.Event = field(default_factory=asyncio.Event)  # something waits in the outbox

@@ -51,7 +51,7 @@ def value(case: Case) -> str:
 
 
 def press(case: Case, button: Button, *, style: str = "", action: str = "", label: str = "") -> Press:
-    label = label or words.LABELS[button]
+    label = label or words.button_label(button, case.state)
     return Press(
         action_id=f"case:{action or button.value}",
         value=value(case),

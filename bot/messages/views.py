@@ -297,12 +297,21 @@ def _give_back(case: Case, made: Proposal, page: int, search: str, given: _Given
 
 def _roll_back(case: Case, given: _Given) -> Payload:
     change, made = case.change, case.proposal
+    frame = {**_frame(case, Button.ROLL_BACK), "title": words.button_label(Button.ROLL_BACK, case.state).rstrip("…")}
+    if case.state is CaseState.APPLYING:
+        return render(
+            "modal_roll_back",
+            **frame,
+            back=mrk("nothing more of this change is written, and what is written already is taken back."),
+            removed=[],
+            reason=given.text("reason", "text"),
+        )
     if change is None:
         return _nothing(case, Button.ROLL_BACK)
     of_it = made if made and made.id == change.proposal_id else None
     return render(
         "modal_roll_back",
-        **_frame(case, Button.ROLL_BACK),
+        **frame,
         back=mrk(
             "{} come back: {} → {} actions.",
             many(of_it.trim.removed, "action"),

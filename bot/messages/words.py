@@ -50,6 +50,12 @@ LABELS: Final[Mapping[Button, str]] = {
     Button.REOPEN: "Re-open",
 }
 
+
+def button_label(button: Button, state: CaseState) -> str:
+    """Return what the button is called on a case in that state."""
+    return "Take back…" if (button, state) == (Button.ROLL_BACK, _S.APPLYING) else LABELS[button]
+
+
 VERDICTS: Final[Mapping[Verdict, str]] = {
     Verdict.USED: "used",
     Verdict.PROTECTED: "kept by settings",

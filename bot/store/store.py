@@ -237,6 +237,13 @@ class Store:
             return await self._rows.case(connection, case_id, proposal_id=proposal_id, change_id=change_id)
 
     @_whole
+    async def state(self, case_id: CaseId) -> CaseState:
+        """Return where the case stands, and no more: asked before each write."""
+        async with self._read() as connection:
+            row = await connection.scalar(sa.select(cases.c.state).where(cases.c.id == case_id))
+        return CaseState(_there(row, "case"))
+
+    @_whole
     async def case_of_role(self, role_arn: str) -> Case | None:
         async with self._read() as connection:
             return await self._rows.case_of_role(connection, role_arn)
@@ -586,7 +593,7 @@ class Store:
         Raises:
             LimitError: `limit` changes began to be applied within the last hour.
             LostRaceError: another change of the case is under way (a rollback may begin over the one that it undoes),
-                or the case is neither being applied nor rolled back.
+                or the case is not being applied (for a rollback: neither that nor rolled back).
         """
         async with self._audited() as (connection, chain):
             stored = await rows.change(connection, change.id)
@@ -602,7 +609,7 @@ class Store:
             )
             if other is not None:
                 raise LostRaceError("Another change of this role is under way.", "The card shows where it stands now.")
-            if case.state not in _WRITING:
+            if case.state not in (_WRITING if change.kind == "rollback" else {CaseState.APPLYING}):
                 raise LostRaceError(rules.already(case), "The card shows where it stands now.")
             now = self._clock()
             if limit is not None:

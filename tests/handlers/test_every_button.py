@@ -59,7 +59,7 @@ CARDS = {
     "cannot_tell": ("⚠️", "retry explain accept snooze"),
     "waiting": ("🟡", "approve decline adjust"),
     "stale": ("♻️", "replan reopen"),
-    "applying": ("⚙️", ""),
+    "applying": ("⚙️", "roll_back"),
     "watching": ("👀", "roll_back give_back"),
     "done": ("🟢", "roll_back reopen"),
     "rolling_back": ("↩️", ""),
@@ -78,6 +78,7 @@ AFTER = {
     "cannot_tell": {"retry": "waiting", "explain": "cannot_tell", "accept": "accepted", "snooze": "snoozed"},
     "waiting": {"approve": "watching", "decline": "declined", "adjust": "waiting"},
     "stale": {"replan": "waiting", "reopen": "new"},
+    "applying": {"roll_back": "declined"},  # before anything is written
     "watching": {"roll_back": "rolled_back", "give_back": "waiting"},  # proposed, in force as before
     "done": {"roll_back": "rolled_back", "reopen": "new"},
     "rolled_back": {"replan": "waiting", "reopen": "new"},
@@ -276,7 +277,8 @@ async def test_who_may_moves_the_case_and_who_may_not_moves_nothing(house: House
             assert (await house.store.history(case.id, limit=1))[0].seq == seqs[case.id]
             assert case.role_name in house.told(user)
         if button in THREAD:
-            told = [m for m in house.there.thread(case.thread_ts) if key(m).startswith(f"{THREAD[button]}/")]
+            name = "declined" if state == "applying" else THREAD[button]
+            told = [m for m in house.there.thread(case.thread_ts) if key(m).startswith(f"{name}/")]
             assert told, (button, [key(m) for m in house.there.thread(case.thread_ts)])
             if button in {"approve", "decline", "accept", "snooze", "roll_back"}:
                 assert FORMS[button]["reason"] in json.dumps(told[-1]), button
