@@ -556,6 +556,42 @@ async def test_with_four_eyes_a_second_approver_has_to_press_too(aws: LocalAws, 
         assert await world.store.verify_audit() is None
 
 
+async def test_two_presses_at_the_same_moment_are_a_first_and_a_second(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline",), refine_rollback_four_eyes=True) as world:
+        case = await driven(world, (await approved(world, aws)).id)
+        plain, both = world.store.recall, asyncio.Barrier(2)
+
+        async def recall(key: str) -> str:
+            found = await plain(key)
+            if key.startswith("rollback/") and not found:
+                await both.wait()  # neither has seen the other
+            return found
+
+        world.store.recall = recall  # type: ignore[method-assign]
+        pressed = [drive.start_rollback(world, case.id, case.revision, by, "it broke") for by in (ANN, BEN)]
+        after = await asyncio.gather(*pressed)
+        assert sorted(c.state for c in after) == [CaseState.ROLLING_BACK, CaseState.WATCHING]
+        assert len(await notes_of(world, "second")) == 1
+        assert len([e for e in await world.store.history(case.id) if e.what == "asked_to_roll_back"]) == 1
+
+
+async def test_a_first_press_is_noted_whole_or_not_at_all(
+    aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: Any) -> None:
+        raise StoreError("The disk is full.")
+
+    async with stage(aws, tmp_path, ("inline",), refine_rollback_four_eyes=True) as world:
+        case = await driven(world, (await approved(world, aws)).id)
+        with monkeypatch.context() as patch:
+            patch.setattr("bot.store.outbox.queue", full)
+            with pytest.raises(StoreError):
+                await drive.start_rollback(world, case.id, case.revision, BEN, "it broke")
+        assert "asked_to_roll_back" not in [e.what for e in await world.store.history(case.id)]
+        await drive.start_rollback(world, case.id, case.revision, BEN, "it broke")  # not "you asked already"
+        assert len(await notes_of(world, "second")) == 1
+
+
 async def test_a_first_press_does_not_count_for_ever(aws: LocalAws, tmp_path: Path) -> None:
     late = 0.0
 

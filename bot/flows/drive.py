@@ -18,6 +18,7 @@ import structlog
 from bot import rules
 from bot.errors import (
     LimitError,
+    LostRaceError,
     NotAllowedError,
     NotFoundError,
     ProofError,
@@ -103,8 +104,14 @@ async def start_rollback(world: World, case_id: CaseId, revision: int | None, by
         await not_paused(world)
         if not rules.can_roll_back(case):
             raise NotAllowedError("Nothing of this case is in force, so there is nothing to roll back.")
-    if world.settings.refine_rollback_four_eyes and not await _second(world, case, team, by, reason):
-        return case
+    if world.settings.refine_rollback_four_eyes:
+        try:
+            both = await _second(world, case, team, by, reason)
+        except LostRaceError:  # of two presses at the same moment, the later one is the second
+            case = await world.store.case(case_id)
+            both = await _second(world, case, team, by, reason)
+        if not both:
+            return case
     moved = await world.store.move(
         case_id,
         Event.ROLL_BACK,
@@ -122,14 +129,13 @@ async def start_rollback(world: World, case_id: CaseId, revision: int | None, by
 
 async def _second(world: World, case: Case, team: Team, by: UserId, reason: str) -> bool:
     """Tell whether another approver asked for the same within the time; else note that this one does."""
-    of = (
-        case.proposal.change_id
-        if case.state is CaseState.APPLYING and case.proposal
-        else case.change and case.change.id
-    )
+    change = case.change.id if case.change else ""
+    if case.state is CaseState.APPLYING and case.proposal:
+        change = case.proposal.change_id
     now = world.clock()
-    key = f"rollback/{of}"
-    asked = json.loads(await world.store.recall(key) or "{}")
+    key = f"rollback/{change}"
+    was = await world.store.recall(key)
+    asked = json.loads(was or "{}")
     hours = timedelta(hours=world.settings.refine_expiry_hours)
     if asked and asked["by"] in team.approvers and now - datetime.fromisoformat(asked["at"]) < hours:
         if asked["by"] != by:
@@ -137,9 +143,16 @@ async def _second(world: World, case: Case, team: Team, by: UserId, reason: str)
         raise NotAllowedError(
             "You asked for this already, and a second approver has to press the button too.", "Ask another approver."
         )
-    await world.store.record(case.id, by, "asked_to_roll_back", {"reason": reason})
-    await world.store.remember(key, json.dumps({"by": by, "at": now.isoformat()}))
-    await world.store.queue([thread(case.id, "second", f"{of}-{now.isoformat()}", by=by, reason=reason)])
+    await world.store.note(
+        case,
+        by,
+        "asked_to_roll_back",
+        {"reason": reason},
+        key=key,
+        was=was,
+        value=json.dumps({"by": by, "at": now.isoformat()}),
+        notes=[thread(case.id, "second", f"{change}-{now.isoformat()}", by=by, reason=reason)],
+    )
     world.poke()
     return False
 

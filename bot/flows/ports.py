@@ -187,6 +187,18 @@ class Store(Protocol):
     async def recall(self, key: str) -> str: ...
     def of_request(self, request: str) -> AbstractContextManager[None]: ...
     async def record(self, case_id: CaseId | None, who: UserId, what: str, detail: Mapping[str, str]) -> None: ...
+    async def note(
+        self,
+        case: Case,
+        who: UserId,
+        what: str,
+        detail: Mapping[str, str],
+        *,
+        key: str,
+        was: str,
+        value: str,
+        notes: Sequence[Any],
+    ) -> None: ...
     async def history(
         self, case_id: CaseId | None, limit: int = 50, before_seq: int | None = None
     ) -> tuple[AuditEntry, ...]: ...

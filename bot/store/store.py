@@ -851,6 +851,36 @@ class Store:
             await chain.append(self._clock(), who, what, case_id, detail)
 
     @_whole
+    async def note(
+        self,
+        case: Case,
+        who: UserId,
+        what: str,
+        detail: Mapping[str, str],
+        *,
+        key: str,
+        was: str,
+        value: str,
+        notes: Sequence[outbox.Note],
+    ) -> None:
+        """Remember `value` under `key`, with an entry in the audit log and what is to be said, all or nothing.
+
+        Raises:
+            LostRaceError: the case moved on since it was read, or somebody else remembered something under the key
+                since it was recalled as `was`.
+        """
+        async with self._audited() as (connection, chain):
+            latest = await self._rows.case(connection, case.id)
+            if latest.revision != case.revision:
+                raise LostRaceError(rules.already(latest), _PRESS_AGAIN)
+            if (await connection.scalar(sa.select(kv.c.value).where(kv.c.key == key)) or "") != was:
+                raise LostRaceError("Somebody else pressed this button at the same moment.", "Press it again.")
+            now = self._clock()
+            await _put(connection, kv.c.key, key, value)
+            await chain.append(now, who, what, case.id, detail)
+            await outbox.queue(connection, now, notes)
+
+    @_whole
     async def history(
         self, case_id: CaseId | None, limit: int = 50, before_seq: int | None = None
     ) -> tuple[AuditEntry, ...]:
