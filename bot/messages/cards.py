@@ -120,7 +120,7 @@ def _counted(case: Case, counts: sums.Counts | None, window_days: int | None) ->
             mrk("{} removed, {} kept.", many(proposal.trim.removed, "action"), proposal.trim.kept),
         ]
     if proposal and case.role and proposal.live_digest == case.role.live_digest():
-        return [tally(sums.Counts.of(proposal.trim.actions), proposal.settings.window_days)]
+        return [tally(sums.Counts.of(sums.live(proposal)), proposal.settings.window_days)]
     if counts:
         return [tally(counts, window_days)]
     if case.evidence:

@@ -223,7 +223,6 @@ _DONE = {
     "watch_ended": "ended the watch",
     "roll_back": "asked for a rollback",
     "rolled_back": "rolled the change back",
-    "gave_back": "rolled the change back, to propose one that keeps more",
     "withdrawn": "took it back before anything was written",
     "roll_back_failed": "could not roll the change back",
     "snooze": "snoozed it",

@@ -104,10 +104,20 @@ def rolled_back(case: Case, now: datetime, left: Sequence[str] = ()) -> Payload:
             done=steps(change.steps if change else ()),
             proof=proof if change else Mrk(""),
             checks="",
-            foot=[mrk("Nothing is removed any more. The card offers a new proposal.")],
+            foot=[
+                mrk("What was given back is removed again: the change before it is in force, and can be rolled back.")
+                if _gave_back(case)
+                else mrk("Nothing is removed any more. The card offers a new proposal.")
+            ],
             offered=[],
         ),
     )
+
+
+def _gave_back(case: Case) -> bool:
+    """Whether the case's change is of its latest proposal, and that a give-back."""
+    made, change = case.proposal, case.change
+    return made is not None and change is not None and made.give_back is not None and change.proposal_id == made.id
 
 
 def second(case: Case, by: str, reason: str = "") -> Payload:
@@ -231,8 +241,10 @@ _ENDS = {
 def outcome(case: Case, name: str, link: str = "") -> Payload:
     """Tell the one who proposed, directly, how it ended; `link` is Slack's own address of the card."""
     mark, ending = _ENDS[name]
+    back = case.proposal is not None and case.proposal.give_back is not None
+    what = mrk("to give actions back to {}" if back else "to trim {}", code(case.role_name))
     more = Mrk(f" <{escape(link)}|Open its card>") if link else Mrk("")
-    return happened(mark, mrk("Your proposal to trim {} {}.{}", code(case.role_name), Mrk(ending), more))
+    return happened(mark, mrk("Your proposal {} {}.{}", what, Mrk(ending), more))
 
 
 def notice(name: str, text: str) -> Payload:

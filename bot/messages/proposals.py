@@ -14,6 +14,7 @@ from bot.messages.render import Payload, render
 from bot.messages.reviews import File
 from bot.messages.text import Mrk, code, cut, line, many, mention, mrk, shown, some, when
 from bot.model import Case, CaseState, Outcome, PolicyKind, Proposal, Step, StepKind, UserId
+from bot.policy import GIVEN
 from bot.rules import Button, Team
 
 # What the message shows; the files have everything. Together well below the 10,000 characters that a message may have.
@@ -38,6 +39,7 @@ class _Proposal:
     summary: list[Mrk]
     looks: list[Mrk]
     warnings: list[Mrk]
+    told: str
     removed: list[Mrk]
     diffs: list[Diff]
     diffs_of: int
@@ -62,7 +64,7 @@ def proposal(case: Case, now: datetime, *, newer: Proposal | None = None, team: 
     if made is None:
         return happened("⚪", mrk("There is no proposal for {}.", code(case.role_name)))
     waiting = newer is None and case.state is CaseState.WAITING and not (case.until and now >= case.until)
-    headline = sums.headline(made.trim, case.role_name, made.settings.window_days)
+    headline = sums.headline(made)
     documents = sums.documents(made)
     steps = plan(made)
     return render(
@@ -70,17 +72,17 @@ def proposal(case: Case, now: datetime, *, newer: Proposal | None = None, team: 
         _Proposal(
             headline=headline,
             text=mrk(
-                "{} in account {}: {} → {} actions, proposed by {}.{}",
+                "{} in account {}: {}, proposed by {}.{}",
                 headline,
                 code(case.account),
-                made.trim.granted,
-                made.trim.kept,
+                sums.arrow(made),
                 mention(made.proposed_by),
                 Mrk("") if waiting else mrk(" {}", became(case, newer)),
             ),
             summary=summary(made),
             looks=looks(made),
             warnings=warnings(made),
+            told=told(made),
             removed=removed(made, services=6, names=10, room=1_700),
             diffs=_diffs(documents[:_BOXES], steps),
             diffs_of=len(documents),
@@ -100,7 +102,7 @@ def proposal(case: Case, now: datetime, *, newer: Proposal | None = None, team: 
             offered=[
                 parts.press(case, Button.APPROVE, style="primary"),
                 parts.press(case, Button.DECLINE),
-                parts.press(case, Button.ADJUST),
+                *([parts.press(case, Button.ADJUST)] if made.give_back is None else []),
             ]
             if waiting
             else [],
@@ -114,6 +116,12 @@ def proposal(case: Case, now: datetime, *, newer: Proposal | None = None, team: 
 def summary(made: Proposal) -> list[Mrk]:
     """Say in numbers what goes and what stays, with window and mode."""
     trim, settings = made.trim, made.settings
+    if made.give_back is not None:
+        return [
+            mrk("*{}*, of {} before the change was made.", sums.arrow(made), trim.granted),
+            mrk("*Given back*: {}.", many(len(made.give_back.actions), "action")),
+            mrk("*Still removed*: {}.", many(trim.removed, "action")),
+        ]
     return [
         mrk(
             "*{} → {} actions*, in {} mode, over {} days.",
@@ -129,6 +137,13 @@ def summary(made: Proposal) -> list[Mrk]:
 
 def origin(made: Proposal) -> Mrk:
     """Say whose proposal it is, and what it was made of."""
+    if made.give_back is not None:
+        return mrk(
+            "Proposed by {}, {}, out of what the change {} removed.",
+            mention(made.proposed_by),
+            when(made.proposed_at),
+            code(made.give_back.change),
+        )
     return mrk(
         "{} by {}, {}, from the last accessed report of {}.",
         "Adjusted" if made.reason else "Proposed",
@@ -152,7 +167,7 @@ def _counted(counts: sums.Counts) -> str:
 def looks(made: Proposal) -> list[Mrk]:
     """Name the removals that deserve a second look, those of one reason together."""
     by: dict[str, list[Mrk]] = {}
-    for action in sums.sensitive(made.trim):
+    for action in sums.sensitive(made.trim) if made.give_back is None else ():
         by.setdefault(cut(line(action.sensitive), 120), []).append(code(action.action, 80))
     found = [mrk("• {}: {}", some(names, _LOOKS, "in reasons.csv", room=600), why) for why, names in by.items()]
     return shown(found, _LOOKS, 1_000, "the rest is in reasons.csv")
@@ -163,8 +178,15 @@ def warnings(made: Proposal, *, most: int = 6, room: int = 1_200, rest: str = "A
     return shown([mrk("⚠️ {}", cut(line(w.message), 290)) for w in made.trim.warnings], most, room, rest)
 
 
+def told(made: Proposal) -> str:
+    """Return what stands above the lines of `removed`."""
+    return "What goes" if made.give_back is None else "What comes back, and why it had gone"
+
+
 def removed(made: Proposal, *, services: int, names: int, room: int) -> list[Mrk]:
-    """Name what goes, a line for each service, the one that loses most first."""
+    """Name what goes, a line for each service, the one that loses most first; or of a give-back, what comes back."""
+    if made.give_back is not None:
+        return _given(made, services, names, room)
     found = sums.by_service(a for a in made.trim.actions if not a.kept)
     said = [
         mrk(
@@ -178,10 +200,23 @@ def removed(made: Proposal, *, services: int, names: int, room: int) -> list[Mrk
     return shown(said, services, room, "the rest is in reasons.csv")
 
 
+def _given(made: Proposal, most: int, names: int, room: int) -> list[Mrk]:
+    """Name what comes back, what went for one reason together."""
+    given = made.give_back.actions if made.give_back is not None else ()
+    by: dict[str, list[Mrk]] = {}
+    for action in made.trim.actions:
+        if action.action in given:
+            by.setdefault(action.reason.removeprefix(GIVEN), []).append(code(action.action, 80))
+    said = [
+        mrk("• {}: {}", some(of, names, "in reasons.csv", room=1_000), cut(line(why), 200)) for why, of in by.items()
+    ]
+    return shown(said, most, room, "the rest is in reasons.csv")
+
+
 def kept_unseen(made: Proposal) -> Mrk:
     """Name what stays only because IAM cannot see whether it is used."""
     found = sums.unseen_kept(made.trim)
-    if not found:
+    if not found or made.give_back is not None:
         return Mrk("")
     return mrk(
         "*Kept because IAM cannot see their use*, {}: {}",
@@ -193,6 +228,15 @@ def kept_unseen(made: Proposal) -> Mrk:
 def proof(made: Proposal) -> list[Mrk]:
     """Say what the checker proved; a proposal whose proof fails is never stored, and would say so here."""
     found = made.trim.proof
+    if made.give_back is not None:
+        return [
+            mrk("✓ Nothing but what is named is allowed anew, and nothing that was not allowed before the change.")
+            if found.no_new_access
+            else mrk("✗ Not proved: that nothing but what is named is allowed anew."),
+            mrk("✓ What is named is allowed again by the statements that allowed it, and nothing else is lost.")
+            if found.nothing_used_lost
+            else mrk("✗ Not proved: that what is named is allowed again, and nothing else lost."),
+        ]
     return [
         mrk("✓ Nothing new is allowed: every new statement lies within an old one, and every Deny is still there.")
         if found.no_new_access
@@ -233,6 +277,14 @@ def _about(document: sums.Document, steps: Sequence[Step]) -> Mrk:
         how = mrk("nothing of it is left, so it is deleted")
     elif document.outcome is Outcome.REMOVED:
         how = mrk("nothing of it is left, so it is detached from this role; the policy itself stays")
+    elif not policy.text and policy.kind is PolicyKind.INLINE:
+        how = mrk("it is written again")
+    elif not policy.text and any(s.kind is StepKind.ATTACH and s.policy_arn == policy.arn for s in steps):
+        how = mrk("it is attached again, as it was")
+    elif not policy.text:
+        how = mrk("the role gets {} in its place", some(names, 3))
+    elif document.outcome is Outcome.GIVEN_BACK and all(name != policy.name for name, _ in document.new):
+        how = mrk("it stays as it is, and the role gets {} beside it", some(names, 3))
     elif policy.kind is PolicyKind.INLINE:
         how = mrk("the document is replaced") if len(names) == 1 else mrk("it is split into {}", some(names, 4))
     elif policy.kind is PolicyKind.AWS:
@@ -316,7 +368,9 @@ def proposal_files(case: Case) -> list[File]:
         for number, (new, text) in enumerate(document.new):
             own = name if number == 0 and new == old.name else _free(reviews.file_name(new), taken)
             files.append((f"{own}.new.json", text.encode(), f"{new}: the new document"))
-        files.append((f"{name}.old.json", old.text.encode(), f"{old.name}: the document that the proposal starts from"))
+        if old.text:
+            about = f"{old.name}: the document that the proposal starts from"
+            files.append((f"{name}.old.json", old.text.encode(), about))
         diff = [f"--- {old.name} (old)", f"+++ {document.outcome.value}", *document.diff]
         files.append((f"{name}.diff", ("\n".join(diff) + "\n").encode(), f"{old.name}: what changes"))
     reasons = reviews.as_csv(reviews.judged(made.trim))

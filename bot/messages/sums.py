@@ -13,6 +13,7 @@ from bot.messages.words import STEPS
 from bot.model import (
     ActionVerdict,
     Outcome,
+    PolicyKind,
     PolicyOutcome,
     Proposal,
     RolePolicy,
@@ -69,17 +70,34 @@ def unseen_kept(trim: Trim) -> tuple[ActionVerdict, ...]:
     return tuple(a for a in trim.actions if a.kept and a.verdict in HIDDEN)
 
 
-def headline(trim: Trim, role: str, window_days: int) -> str:
+def headline(made: Proposal) -> str:
     """Return what the proposal does, verb first."""
-    what, why = gone(trim, window_days)
+    role = made.role.name
+    if made.give_back is not None:
+        return f"Give {many(len(made.give_back.actions), 'action')} back to {role}"
+    what, why = gone(made.trim, made.settings.window_days)
     return f"Remove {what} from {role} ({why})" if what else f"Tidy the policies of {role}"
 
 
 def removing(made: Proposal) -> Mrk:
     """Return the same for the middle of a sentence."""
-    what, why = gone(made.trim, made.settings.window_days)
     role = code(made.role.name)
+    if made.give_back is not None:
+        return mrk("giving {} back to {}", many(len(made.give_back.actions), "action"), role)
+    what, why = gone(made.trim, made.settings.window_days)
     return mrk("removing {} from {} ({})", what, role, why) if what else mrk("tidying the policies of {}", role)
+
+
+def arrow(made: Proposal) -> Mrk:
+    """Return how many actions the role may do before it, and after."""
+    return mrk("{} → {} actions", len(live(made)), made.trim.kept)
+
+
+def live(made: Proposal) -> tuple[ActionVerdict, ...]:
+    """Return the actions that the policies which a proposal starts from grant."""
+    if made.give_back is None:
+        return made.trim.actions
+    return tuple(a for a in made.trim.actions if a.kept and a.action not in made.give_back.actions)
 
 
 def gone(trim: Trim, window_days: int) -> tuple[str, str]:
@@ -115,18 +133,29 @@ class Document:
 
 
 def documents(proposal: Proposal) -> tuple[Document, ...]:
-    """Return what becomes of each policy that changes, in the order of the role's policies."""
+    """Return what becomes of each policy that changes, in the order of the role's policies.
+
+    What a give-back brings that the role has not any more comes last, as a policy without a text.
+    """
     parts: dict[str, list[PolicyOutcome]] = {}
     for outcome in proposal.trim.policies:
         if outcome.outcome is not Outcome.UNCHANGED:
             parts.setdefault(outcome.source, []).append(outcome)
-    return tuple(_document(p, parts[p.key]) for p in proposal.role.policies if p.key in parts)
+    known = [_document(p, parts.pop(p.key)) for p in proposal.role.policies if p.key in parts]
+    return (*known, *(_document(_not_there(key, of[0]), of) for key, of in parts.items()))
+
+
+def _not_there(key: str, outcome: PolicyOutcome) -> RolePolicy:
+    inline = outcome.kind is PolicyKind.INLINE
+    return RolePolicy(name=key.rsplit("/", 1)[-1], kind=outcome.kind, text="", arn="" if inline else key)
 
 
 def _document(policy: RolePolicy, parts: Sequence[PolicyOutcome]) -> Document:
-    new = tuple((p.name, p.text) for p in parts if p.text is not None)
-    # Of a split, each part is held against the whole old document: what is not in it is in another part.
-    rows = [row for _, text in new or (("", ""),) for row in diff(policy.text, text)]
+    new = tuple((p.name, p.text) for p in parts if p.text is not None and p.text != policy.text)
+    # Of a split, each part is held against the whole old document: what is not in it is in another part. Where a
+    # give-back leaves that as it is, what comes beside it is held against nothing.
+    old = "" if any(p.text == policy.text for p in parts) else policy.text
+    rows = [row for _, text in new or (("", ""),) for row in diff(old, text)]
     return Document(policy=policy, outcome=parts[0].outcome, new=new, diff=tuple(rows))
 
 

@@ -112,12 +112,13 @@ def _approve(case: Case, made: Proposal, given: _Given) -> Payload:
     return render(
         "modal_approve",
         **_frame(case, Button.APPROVE),
-        headline=sums.headline(made.trim, case.role_name, made.settings.window_days),
+        headline=sums.headline(made),
         summary=proposals.summary(made),
         origin=proposals.origin(made),
         adjusted=made.reason,
         looks=proposals.looks(made),
         warnings=proposals.warnings(made, most=20, room=2_800, rest="`refine trim` has them all"),
+        told=proposals.told(made),
         removed=proposals.removed(made, services=_GROUPS_SHOWN, names=_NAMES_SHOWN, room=60_000),
         kept_unseen=proposals.kept_unseen(made),
         plan=outcomes.steps(proposals.plan(made)),
@@ -141,7 +142,7 @@ def _decline(case: Case, made: Proposal, given: _Given) -> Payload:
     return render(
         "modal_decline",
         **_frame(case, Button.DECLINE),
-        headline=sums.headline(made.trim, case.role_name, made.settings.window_days),
+        headline=sums.headline(made),
         reason=given.text("reason", "text"),
     )
 
@@ -235,7 +236,7 @@ def _adjust(case: Case, made: Proposal, now: datetime, page: int, search: str, g
         mode=next(m for m in MODES if m.value == given.choice("mode", "pick", made.settings.mode.value)),
         patterns=cut(given.text("keep", "patterns", patterns), 3000),
         picker=_picker(actions, given.choices("actions", "pick", kept), page, search),
-        headline=sums.headline(made.trim, case.role_name, made.settings.window_days),
+        headline=sums.headline(made),
         windows=windows,
         window=next(w for w in windows if w.value == window),
         reaches=_reaches(made, now),
@@ -284,7 +285,13 @@ MODES: Final = (
 
 
 def _give_back(case: Case, made: Proposal, page: int, search: str, given: _Given) -> Payload:
-    actions = [(a.action, words.VERDICTS[a.verdict]) for a in made.trim.actions if not a.kept]
+    gone = [(a.action, words.VERDICTS[a.verdict]) for a in made.trim.actions if not a.kept]
+    whole = [
+        (f"{service}:*", f"All {many(len(names), 'action')} of it that the change removed")
+        for service, names in sums.by_service(a for a in made.trim.actions if not a.kept)
+        if len(names) > 1
+    ]
+    actions = [*whole, *(each for each in gone if each[0] not in dict(whole))]
     return render(
         "modal_give_back",
         **_frame(case, Button.GIVE_BACK),
@@ -312,17 +319,20 @@ def _roll_back(case: Case, given: _Given) -> Payload:
     return render(
         "modal_roll_back",
         **frame,
-        back=mrk(
-            "{} come back: {} → {} actions.",
-            many(of_it.trim.removed, "action"),
-            of_it.trim.kept,
-            of_it.trim.granted,
-        )
+        back=_undone(of_it)
         if of_it
-        else mrk("What the change of {} took away comes back.", when(change.at)),
+        else mrk("The role's policies are as they were before the change of {}.", when(change.at)),
+        told="What goes again" if of_it and of_it.give_back else "What comes back",
         removed=proposals.removed(of_it, services=20, names=15, room=2_800) if of_it else [],
         reason=given.text("reason", "text"),
     )
+
+
+def _undone(made: Proposal) -> Mrk:
+    count = many(abs(made.removed), "action")
+    if made.give_back is not None:
+        return mrk("{} given back go again: {} → {} actions.", count, made.trim.kept, len(sums.live(made)))
+    return mrk("{} come back: {} → {} actions.", count, made.trim.kept, made.trim.granted)
 
 
 # -------------------- snooze, accept, narrow

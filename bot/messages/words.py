@@ -126,6 +126,8 @@ def _sentence(case: Case) -> Mrk:
             return mrk("*New.* Nobody has decided about this role yet.")
         case _S.WORKING:
             todo = task(case)
+            if todo.get("do") == "give_back":
+                return mrk("*Working.* Making a proposal that gives actions back, for {}, since {}.", by, at)
             if todo.get("do") == "review":
                 return mrk("*Working.* Reading the last accessed report for {}, since {}.", by, at)
             mode = mrk(" in {} mode", str(todo["mode"])) if todo.get("mode") else Mrk("")
@@ -170,6 +172,16 @@ def _waiting(case: Case) -> Mrk:
     if proposal is None:
         return mrk("*Waiting for approval.*")
     until = mrk(" It expires {}.", when(case.until)) if case.until else Mrk("")
+    if proposal.give_back is not None:
+        return mrk(
+            "*Waiting for approval.* Give {} back, proposed by {}; until then the change stays in force whole. "
+            "{} of {} approvals given.{}",
+            many(len(proposal.give_back.actions), "action"),
+            mention(proposal.proposed_by),
+            len(case.approvals),
+            max(1, case.approvals_needed),
+            until,
+        )
     return mrk(
         "*Waiting for approval.* Remove {} of {}, in {} mode over {}, proposed by {}. {} of {} approvals given.{}",
         proposal.trim.removed,
@@ -233,5 +245,8 @@ def trimmed(case: Case) -> Mrk:
     who = mrk(", approved by {}", by) if by else Mrk("")
     if case.proposal is None or not _is_ours(case):
         return mrk("The trimmed policies are in force.")
-    trim = case.proposal.trim
+    trim, back = case.proposal.trim, case.proposal.give_back
+    if back is not None:
+        given = len(back.actions)
+        return mrk("{} → {} actions: {} given back{}.", trim.kept - given, trim.kept, given, who)
     return mrk("{} → {} actions{}.", trim.granted, trim.kept, who)

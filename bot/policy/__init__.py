@@ -3,12 +3,13 @@
 from bot.policy.catalogue import Catalogue, load_catalogue
 from bot.policy.check import check
 from bot.policy.engine import trim
-from bot.policy.give import give, prove
+from bot.policy.give import GIVEN, give, prove
 from bot.policy.language import parse, size
 from bot.policy.rehearse import Call, Rehearsal, calls_of, rehearse
 from bot.policy.summary import Permits, permits_summary
 
 __all__ = [
+    "GIVEN",
     "Call",
     "Catalogue",
     "Permits",

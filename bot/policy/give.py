@@ -32,6 +32,7 @@ from bot.policy.engine import extended, granted_by
 from bot.policy.fit import fit
 from bot.policy.language import parse, size
 
+GIVEN = "Given back by hand; it was removed for this reason: "  # begins the reason of each action that comes back
 _OTHERWISE = "Give it back by hand, or roll the whole change back."
 _FEWER = "Give back fewer actions, or roll the whole change back."
 
@@ -213,7 +214,7 @@ def _trim(last: Trim, names: Collection[str], policies: tuple[PolicyOutcome, ...
                 a,
                 kept=True,
                 verdict=Verdict.PROTECTED,
-                reason=f"Given back by hand. It was taken away because: {a.reason}",
+                reason=f"{GIVEN}{a.reason}",
                 sensitive="",
             )
             if a.action in names

@@ -38,7 +38,7 @@ from bot.model import (
     UserId,
     permissions_digest,
 )
-from bot.policy import Permits, load_catalogue, permits_summary, trim
+from bot.policy import Permits, give, load_catalogue, permits_summary, trim
 
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 ACCOUNT = "123456789012"
@@ -382,6 +382,39 @@ def after_change(change: Change) -> Role:
             case _:
                 pass
     return replace(change.before, policies=tuple(policies.values()))
+
+
+def give_back_of(change: Change, first: Proposal, actions: tuple[str, ...]) -> Proposal:
+    """Return the proposal that gives actions back out of an applied change."""
+    live = after_change(change)
+    made, back = give(first, change.id, change.before, live, actions, load_catalogue())
+    assert made.proof.holds, made.proof.problems
+    return replace(
+        first,
+        id=ProposalId("c0ffee-8"),
+        role=live,
+        trim=made,
+        proposed_at=ago(minutes=15),
+        supersedes=first.id,
+        give_back=back,
+    )
+
+
+def giving_back(state: CaseState, role: Role, actions: tuple[str, ...], mode: Mode = Mode.STRICT) -> Case:
+    """Return a case in the state, with a proposal to give actions back out of a change that is in force."""
+    first = proposed(role, mode)
+    change = change_of(first)
+    made = give_back_of(change, first, actions)
+    known: dict[str, Any] = {"proposal": made, "change": change, "role": made.role}
+    if state in _APPROVED:
+        again = change_of(made)
+        known |= {"approvals": (approval_of(made),), "change": again, "steps_done": len(again.steps)}
+        if state is _S.ROLLED_BACK:
+            back = back_of(again)
+            known |= {"change": back, "steps_done": len(back.steps)}
+        elif state in {_S.WATCHING, _S.DONE}:
+            known["role"] = after_change(again)
+    return replace(case_in(state, role=role, mode=mode), **known)
 
 
 _S = CaseState

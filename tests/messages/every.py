@@ -25,6 +25,7 @@ from tests.messages.cases import (
     TEAM,
     case_in,
     entries,
+    giving_back,
     permits,
     proposed,
     reviewed,
@@ -82,6 +83,7 @@ def every(data: Data) -> Iterator[tuple[str, Drawn]]:
     yield from _thread(data)
     yield from _lists(data)
     yield from _views(data)
+    yield from _given_back(data)
 
 
 def _message(name: str, draw: Callable[[], dict[str, Any]]) -> tuple[str, Drawn]:
@@ -206,6 +208,29 @@ def _thread(data: Data) -> Iterator[tuple[str, Drawn]]:
     for known in (S.CANNOT_TELL, S.STALE):
         case = data.case(case_in(known))
         yield _message(f"explain-{known}", lambda c=case: messages.explain(c, 90))
+
+
+def _given_back(data: Data) -> Iterator[tuple[str, Drawn]]:
+    """What gives actions back, where that is said otherwise than of a trim."""
+    some = ("dynamodb:GetItem", "dynamodb:Query")
+    waiting = data.case(giving_back(S.WAITING, APPLICATION, some))
+    watching = data.case(giving_back(S.WATCHING, APPLICATION, some))
+    back = data.case(giving_back(S.ROLLED_BACK, APPLICATION, some))
+    summary = data.permits(permits(APPLICATION))
+    for case in (waiting, watching):
+        yield _message(f"card-given-{case.state}", lambda c=case: messages.card(c, NOW, summary, team=TEAM))
+    yield _message("proposal-given", lambda: messages.proposal(waiting, NOW, team=TEAM))
+    # A policy attached again, one that is written again, and a new version of a third.
+    mixed = data.case(giving_back(S.WAITING, PARTNER, ("sns:*", "kms:DescribeKey", "ec2:DescribeVpcs"), Mode.SAFE))
+    yield _message("proposal-given-mixed", lambda: messages.proposal(mixed, NOW, team=TEAM))
+    yield _message("applied-given", lambda: messages.applied(watching, NOW))
+    yield _message("rolled_back-given", lambda: messages.rolled_back(back, NOW))
+    yield _message("reminder-given", lambda: messages.reminder(waiting, NOW, team=TEAM))
+    yield _message("outcome_applied-given", lambda: messages.outcome(watching, "applied"))
+    for button, case in ((Button.APPROVE, mixed), (Button.DECLINE, waiting), (Button.ROLL_BACK, watching)):
+        yield f"modal-{button}-given", ("modal", lambda c=case, b=button: messages.modal(c, b, now=NOW))
+    working = data.case(case_in(S.WORKING, task='{"actions": [], "change": "c", "do": "give_back"}'))
+    yield _message("card-given-working", lambda: messages.card(working, NOW, summary))
 
 
 def _lists(data: Data) -> Iterator[tuple[str, Drawn]]:

@@ -85,7 +85,8 @@ def test_the_tally_names_the_window_and_adds_up() -> None:
     ],
 )
 def test_the_headline_says_unused_only_where_that_is_known(verdicts: list[tuple[Verdict, bool]], headline: str) -> None:
-    assert sums.headline(trim_of(*verdicts), "R", 90) == headline
+    made = replace(proposed(), trim=trim_of(*verdicts), role=replace(APPLICATION, name="R"))
+    assert sums.headline(made) == headline
 
 
 def services_of(review: dict) -> list[list[str]]:

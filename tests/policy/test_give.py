@@ -179,7 +179,7 @@ def test_an_action_comes_back_with_its_resource_and_its_condition() -> None:
     assert statements(only.text) == [{**BUCKET, "Action": ["s3:PutObject"]}, NO]
     verdicts = {a.action: a for a in made.trim.actions}
     assert (verdicts["s3:PutObject"].verdict, verdicts["s3:PutObject"].kept) == (Verdict.PROTECTED, True)
-    assert verdicts["s3:PutObject"].reason.startswith("Given back by hand. It was taken away because: ")
+    assert verdicts["s3:PutObject"].reason.startswith("Given back by hand; it was removed for this reason: ")
     assert not verdicts["s3:GetObject"].kept
 
 
