@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from bot.errors import ConfigError, StoreError
 from tests import lives
 from tests.store.test_audit import LAST, behind_the_bots_back, sql, written
-from tests.store.world import KEY, opened
+from tests.store.world import ANN, KEY, opened
 
 
 def test_a_key_is_made_once_and_read_from_then_on(tmp_path: Path) -> None:
@@ -93,3 +94,28 @@ async def test_an_odd_head_is_found_after_the_last_entry(tmp_path: Path, column:
     async with opened(tmp_path) as store:
         assert await store.verify_audit() == LAST + 1
         assert await store.key_fits()
+
+
+async def test_two_heads_are_none(tmp_path: Path) -> None:
+    await written(tmp_path)
+    behind_the_bots_back(
+        tmp_path, "PRAGMA ignore_check_constraints=ON", "INSERT INTO audit_head SELECT 2, seq, mac FROM audit_head"
+    )
+    async with opened(tmp_path) as store:
+        assert await store.verify_audit() == LAST + 1
+        with pytest.raises(StoreError, match="missing or damaged"):
+            await store.record(None, ANN, "said", {})
+
+
+async def test_a_page_that_was_overwritten_is_a_broken_entry(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        for n in range(60):
+            await store.record(None, ANN, "said", {"text": f"<{n}>" + "x" * 1000})
+    file = tmp_path / "bot.db"
+    data = bytearray(file.read_bytes())
+    page = data.index(b"<40>") // 4096 * 4096
+    first = int(re.findall(rb"<(\d+)>", data[page : page + 4096])[-1])  # a page is filled from its end
+    data[page : page + 8] = b"\xff" * 8
+    file.write_bytes(data)
+    async with opened(tmp_path) as store:
+        assert await store.verify_audit() == first + 1

@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import json
 import re
+import sqlite3
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import datetime
@@ -29,6 +30,8 @@ from bot.store.schema import audit, audit_head, cases
 
 # Slack's id of the request that people's acts come with; empty where nobody in Slack asked.
 REQUEST: ContextVar[str] = ContextVar("request", default="")
+
+_PAGE = 1000  # entries
 
 
 class Chain:
@@ -45,7 +48,9 @@ class Chain:
         # The row lock is PostgreSQL's way; on SQLite, BEGIN IMMEDIATE has kept the others out already.
         head = await _head(connection, lock=True)
         if head is None:
-            raise StoreError("The head of the audit log is missing, so nothing was recorded.", "Restore a backup.")
+            raise StoreError(
+                "The head of the audit log is missing or damaged, so nothing was recorded.", "Restore a backup."
+            )
         seq, seal = head
         last = (await connection.execute(rows(connection).where(audit.c.seq == seq))).one_or_none()
         mac = _bytes(last.mac) if last else b""
@@ -88,9 +93,9 @@ def _bytes(value: object) -> bytes:
 async def _head(connection: AsyncConnection, *, lock: bool = False) -> tuple[int, bytes] | None:
     """Return how many entries there should be, and the seal; None where no head that could be one is there."""
     wanted = sa.select(_raw(connection, audit_head.c.seq), _raw(connection, audit_head.c.mac))
-    row = (await connection.execute(wanted.with_for_update() if lock else wanted)).one_or_none()
-    seq = _bytes(row.seq) if row else b""
-    return (int(seq), _bytes(row.mac)) if row and re.fullmatch(rb"\d{1,18}", seq) else None
+    found = (await connection.execute(wanted.with_for_update() if lock else wanted)).all()
+    seq = _bytes(found[0].seq) if len(found) == 1 else b""
+    return (int(seq), _bytes(found[0].mac)) if re.fullmatch(rb"\d{1,18}", seq) else None
 
 
 def _mac(key: bytes, before: bytes, seq: int, body: bytes) -> bytes:
@@ -112,15 +117,29 @@ async def first_broken(connection: AsyncConnection, key: bytes) -> int | None:
     """Return the number of the first entry that was changed, removed, inserted or moved; None where all is whole."""
     mac = b""
     seq = 0
-    async with connection.stream(rows(connection).order_by(audit.c.seq)) as stream:
-        async for row in stream:
+    size = _PAGE
+    while True:
+        later = rows(connection).where(audit.c.seq > seq) if seq else rows(connection)
+        try:
+            page = (await connection.execute(later.order_by(audit.c.seq).limit(size))).all()
+            head = await _head(connection)
+        except sa.exc.DatabaseError as error:
+            # SQLite's pages were overwritten; all its other errors are of narrower classes. One by one to the place.
+            if type(error.orig) is not sqlite3.DatabaseError:
+                raise
+            if size == 1:
+                return seq + 1
+            size = 1
+            continue
+        for row in page:
             seq += 1
             body = _bytes(row.body)
             mac = _mac(key, mac, seq, body)
             # A body with the right mac is as `append` wrote it.
             if row.seq != seq or not hmac.compare_digest(mac, _bytes(row.mac)) or not _of_case(body, row.case_id):
                 return seq
-    head = await _head(connection)
+        if not page:
+            break
     return None if head and head[0] == seq and await _sealed(connection, key, seq, mac, head[1]) else seq + 1
 
 

@@ -189,6 +189,17 @@ async def test_a_body_that_is_no_entry_is_named(tmp_path: Path, body: str) -> No
             await store.history(None)
 
 
+@pytest.mark.parametrize("page", [1, 5, LAST - 1, LAST])
+async def test_pages_of_the_log_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+    monkeypatch.setattr("bot.store.audit._PAGE", page)
+    await written(tmp_path)
+    async with opened(tmp_path) as store:
+        assert await store.verify_audit() is None
+    behind_the_bots_back(tmp_path, "UPDATE audit SET mac = '' WHERE seq = 11")
+    async with opened(tmp_path) as store:
+        assert await store.verify_audit() == 11
+
+
 async def test_another_key_verifies_nothing(tmp_path: Path) -> None:
     await written(tmp_path)
     async with opened(tmp_path, audit_key=b"another") as store:
