@@ -615,14 +615,19 @@ def hindrance(change: Change, step: Step, role: Role, policy: RolePolicy | None)
             return f"{step.policy_name} is not attached to this role any more, so it was left alone."
     takes = kind in {StepKind.DETACH, StepKind.DELETE_INLINE}
     if takes or (apply and step.before and kind in {StepKind.CREATE_VERSION, StepKind.PUT_INLINE}):
-        live = {p.key: p.text for p in role.policies}
-        for key, text in _texts((), change.steps[: step.number - 1]).items():
-            if live.get(key) != text:
-                return (
-                    f"{_name(key)} is not in force any more as Refine left it: somebody else changed it, and "
-                    f"{step.policy_name} must not be taken away without it."
-                )
+        lost = lacking(change.steps[: step.number - 1], role)
+        if lost:
+            return (
+                f"{lost} is not in force any more as Refine left it: somebody else changed it, so {step.policy_name} "
+                "was left as it is."
+            )
     return ""
+
+
+def lacking(steps: Iterable[Step], role: Role) -> str:
+    """Name a policy that is not in force as the steps left it, or not at all; empty where none is."""
+    live = {p.key: p.text for p in role.policies}
+    return next((_name(key) for key, text in _texts((), steps).items() if live.get(key) != text), "")
 
 
 # -------------------- back, over what others did meanwhile

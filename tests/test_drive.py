@@ -1069,12 +1069,17 @@ async def test_a_copy_gets_a_name_that_no_policy_of_the_account_has(
         assert all(policies[arn].versions[0].document == text for arn in left)
 
 
+@pytest.mark.parametrize("same", [False, True])
 async def test_a_name_that_was_taken_since_the_proposal_is_another_one_in_the_next(
-    aws: LocalAws, tmp_path: Path
+    same: bool, aws: LocalAws, tmp_path: Path
 ) -> None:
+    """Also where its document is that of the copy: it is not Refine's, so a rollback may not delete it."""
     async with stage(aws, tmp_path, ("aws",)) as world:
         case = await approved(world, aws)
+        assert case.proposal is not None
         text = json.dumps(torture.document("ses:SendEmail"))
+        if same:
+            text = str(case.proposal.trim.policies[0].text)
         name = "Refine-Victim-AmazonSQSFullAccess"
         aws.client("iam").create_policy(PolicyName=name, Path="/refine/", PolicyDocument=text)
         case = await driven(world, case.id)
@@ -1194,6 +1199,29 @@ async def test_the_original_stays_where_somebody_took_away_its_copy(how: str, aw
         if how == "detached":
             assert "as if nothing had been written" in case.sentence
             assert torture.in_force(aws) == before
+
+
+async def test_what_was_taken_for_a_copy_comes_back_where_the_copy_went_at_the_last_moment(
+    aws: LocalAws, tmp_path: Path
+) -> None:
+    """After the last look before the DETACH of the original, where nobody can see it in time."""
+    async with stage(aws, tmp_path, ("aws",)) as world:
+        before = torture.in_force(aws)
+        case = await approved(world, aws)
+        plain = world.aws.write
+
+        async def write(permit: Any, step: Any, last: Any) -> Any:
+            if step.kind is StepKind.DETACH and ":aws:policy" in step.policy_arn:
+                copy = next(a for a in aws.snapshot(HUB, "Victim")["attached"] if "/refine/" in a)
+                aws.client("iam").detach_role_policy(RoleName="Victim", PolicyArn=copy)
+            return await plain(permit, step, last)
+
+        world.aws.write = write  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert "is not in force as it was written" in case.sentence
+        assert "as if nothing had been written" in case.sentence
+        assert torture.in_force(aws) == before
 
 
 @pytest.mark.parametrize("parts", [("own",), ("full",), ("aws", "own")])

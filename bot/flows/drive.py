@@ -443,7 +443,7 @@ async def _step(world: World, change: Change, permit: Permit, step: Step, *, sen
 
 def _inverted(change: Change, step: Step) -> bool:
     """Whether a rollback would undo the step: done before it was sent, it is somebody else's work and not to undo."""
-    return change.kind == "apply" and step.kind not in {StepKind.CREATE_POLICY, StepKind.DELETE_VERSION}
+    return change.kind == "apply" and step.kind is not StepKind.DELETE_VERSION
 
 
 async def _settle(world: World, change: Change) -> bool:
@@ -510,9 +510,16 @@ async def _verify(world: World, change: Change) -> Role:
     """Read back until IAM shows what was written.
 
     Raises:
-        _NotAsWritten: it shows something else after all patience.
+        _MovedError: what the change gave is not there: what it took for it has to come back.
+        _NotAsWritten: there is something else beside it.
     """
     role = await _read_until(world, change.role_arn, lambda r: permissions_digest(r.policies) == change.expected)
+    lost = rules.lacking(change.steps, role)
+    if lost:
+        raise _MovedError(
+            f"Every write was taken, but {lost} is not in force as it was written: somebody else changed it.",
+            "Compare the documents in the thread.",
+        )
     if permissions_digest(role.policies) != change.expected:
         raise _NotAsWritten(
             "Every write was taken, but reading back shows other policies than were written. "
