@@ -509,10 +509,14 @@ def as_text(policies: Sequence[RolePolicy], answer: Trim, evidence: Evidence, wi
     counts = Counter(a.verdict for a in answer.actions)
     hidden = sum(counts[v] for v in (Verdict.UNTRACKED, Verdict.UNKNOWN, Verdict.INVISIBLE))
     idle = sum(counts[v] for v in (Verdict.STALE, Verdict.UNUSED, Verdict.SERVICE_UNUSED))
+    no_call = sum(counts[v] for v in (Verdict.NEEDED, Verdict.NOT_NEEDED))
+    asked = counts[Verdict.PROTECTED]
+    rest = f", without a call of their own {no_call:,}" if no_call else ""
+    rest += f", kept because somebody asked {asked:,}" if asked else ""
     said = rehearse(policies, answer.policies, calls_of(evidence, evidence.made_at - timedelta(days=window)))
     lines = [
         f"Granted {answer.granted:,} actions; kept {answer.kept:,}, removed {answer.removed:,}.",
-        f"Used {counts[Verdict.USED]:,}, not used {idle:,}, cannot be known {hidden:,}.",
+        f"Used {counts[Verdict.USED]:,}, not used {idle:,}, cannot be known {hidden:,}{rest}.",
         "The proof holds: nothing new is granted, nothing used is lost.",
         f"Of the {said.allowed:,} calls that the report tells of, {len(said.refused):,} would be refused.",
     ]

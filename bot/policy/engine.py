@@ -27,7 +27,7 @@ def trim(policies: Sequence[RolePolicy], evidence: Evidence, catalogue: Catalogu
         NoEvidenceError: a warning that the settings make a refusal.
     """
     documents = {p.key: parse(p.text, p.name) for p in policies}
-    lex = extended(documents.values(), evidence, catalogue, settings)
+    lex = extended(documents.values(), catalogue, evidence, settings)
     grants = {
         key: {s.index: granted_by(s, lex) for s in document.statements if s.allow}
         for key, document in documents.items()
@@ -72,7 +72,10 @@ def _asked(settings: TrimSettings) -> tuple[str, ...]:
 
 
 def extended(
-    documents: Iterable[Document], evidence: Evidence, catalogue: Catalogue, settings: TrimSettings
+    documents: Iterable[Document],
+    catalogue: Catalogue,
+    evidence: Evidence | None = None,
+    settings: TrimSettings | None = None,
 ) -> Lexicon:
     """Return the catalogue with what the report tracks, the policies name or somebody asked to keep beside what it has.
 
@@ -80,19 +83,23 @@ def extended(
     that the catalogue lacks, and `service:*`: more may be behind it than anybody names.
     """
     known = frozenset(catalogue.services())
+    services = evidence.services if evidence else ()
     more = [
         Action(use.namespace.lower(), a.action)
-        for use in evidence.services
+        for use in services
         for a in use.actions
         if a.action.lower() not in catalogue.actions(use.namespace.lower())
     ]
     lex = lexicon(Extended(catalogue, more)) if more else lexicon(catalogue)
     allowed = (s for d in documents for s in d.statements if s.allow and not s.inverted)
-    for pattern in (*(p for s in allowed for p in s.patterns), *filter(is_action, _asked(settings))):
+    for pattern in (
+        *(p for s in allowed for p in s.patterns),
+        *filter(is_action, _asked(settings) if settings else ()),
+    ):
         service, _, rest = pattern.partition(":")
         if rest and service != "*" and (service.lower() not in known or not lex.expand(pattern)):
             more.append(Action(service.lower(), rest))
-    strange = {a.service for a in more} | {use.namespace.lower() for use in evidence.services}
+    strange = {a.service for a in more} | {use.namespace.lower() for use in services}
     more += [Action(service, "*") for service in sorted(strange - known)]
     return lexicon(Extended(catalogue, more)) if more else lex
 

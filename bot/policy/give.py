@@ -57,7 +57,7 @@ def give(
     """
     named = _named(last.trim, asked)
     documents = {p.key: parse(p.text, p.name) for p in snapshot.policies}
-    lexicon = extended(documents.values(), last.evidence, catalogue, last.settings)
+    lexicon = extended(documents.values(), catalogue, last.evidence, last.settings)
     heirs = _heirs(last, live)
     origin = {heir.key: key for key, mine in heirs.items() for heir in mine}
     written: dict[str, list[PolicyOutcome]] = {}

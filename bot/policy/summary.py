@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from bot.errors import PolicyError
 from bot.model import AccessLevel, RolePolicy
-from bot.policy.catalogue import Action, Catalogue, lexicon
-from bot.policy.engine import granted_by
+from bot.policy.catalogue import Action, Catalogue
+from bot.policy.engine import extended, granted_by
 from bot.policy.knowledge import knowledge
-from bot.policy.language import parse
+from bot.policy.language import Document, parse
 
 # What a grant of these comes down to: the first that is granted is the worst thing to say.
 _WORST = (
@@ -31,7 +31,7 @@ _WORST = (
 class Permits:
     """What a role's permissions policies grant, Deny statements and boundary aside."""
 
-    granted: int  # actions
+    granted: int  # actions, as a trim of the same policies counts them
     services: tuple[tuple[str, int], ...]  # namespace and number of actions, the most first
     worst: str  # the end of "this role …"
     rank: int  # 0 nothing … 6 everything
@@ -41,18 +41,17 @@ class Permits:
 
 def permits_summary(policies: Sequence[RolePolicy], catalogue: Catalogue) -> Permits:
     """Sum up what the policies grant."""
-    lex = lexicon(catalogue)
-    found: dict[str, Action] = {}
+    documents: list[Document] = []
     unread: list[str] = []
     for policy in policies:
         try:
-            document = parse(policy.text, policy.name)
+            documents.append(parse(policy.text, policy.name))
         except PolicyError:
             unread.append(policy.name)
-            continue
-        for statement in document.statements:
-            if statement.allow:
-                found |= granted_by(statement, lex)
+    lex = extended(documents, catalogue)
+    found: dict[str, Action] = {}
+    for statement in (s for d in documents for s in d.statements if s.allow):
+        found |= granted_by(statement, lex)
     services = Counter(key.partition(":")[0] for key in found)
     rank, worst = _worst(found, catalogue)
     known = knowledge()
@@ -69,7 +68,7 @@ def permits_summary(policies: Sequence[RolePolicy], catalogue: Catalogue) -> Per
 def _worst(found: dict[str, Action], catalogue: Catalogue) -> tuple[int, str]:
     if not found:
         return 0, "may do nothing"
-    if len(found) == sum(len(catalogue.actions(s)) for s in catalogue.services()):
+    if all(f"{s}:{name}" in found for s in catalogue.services() for name in catalogue.actions(s)):
         return 6, "is an administrator: it can do everything"
     for rank, actions, sentence in _WORST:
         for action in actions:

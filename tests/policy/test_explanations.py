@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -235,3 +236,11 @@ def test_the_first_tier_says_names_only_where_there_are_no_stars(
     assert outcome.tier == 1
     assert ("*" not in json.dumps(json.loads(outcome.text or "")["Statement"][0]["Action"])) is named
     assert ("every kept action is listed by its name" in tier_sentence(outcome)) is named
+
+
+def test_the_counts_of_the_text_add_up_to_what_is_granted() -> None:
+    for name, case in CASES.items():
+        if "error" not in case["expected"]:
+            granted, counts = as_text(policies(case), answered(name), evidence(case), 90).splitlines()[:2]
+            numbers = [int(n.replace(",", "")) for n in re.findall(r"\d[\d,]*", counts.replace(", ", " "))]
+            assert f"Granted {sum(numbers):,} actions" in granted, name

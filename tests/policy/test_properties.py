@@ -12,10 +12,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.messages.sums import Counts
 from bot.model import Evidence, Mode, Outcome, PolicyKind, Quotas, RolePolicy, Trim
-from bot.policy import check
-from tests.policy.judge import allowed, brief, denies, scope, statements
-from tests.policy.world import ALL, NEW, NOW, SERVICES, examples, patterns, policy, reports, roles, run, used
+from bot.policy import check, permits_summary
+from tests.policy.judge import allowed, brief, denies, listed, scope, statements
+from tests.policy.world import ALL, CATALOGUE, NEW, NOW, SERVICES, examples, patterns, policy, reports, roles, run, used
 
 NEWER = tuple(f"newsvc:{n}" for n in (*NEW, "BrandNew"))
 STRANGERS = (
@@ -135,6 +136,36 @@ def test_trimming_again_changes_nothing(role: list[RolePolicy], report: Evidence
     second = run(again, report, mode)
     assert second is not None
     assert not second.changes
+
+
+@examples()
+@given(role=roles(), report=reports(), mode=st.sampled_from(Mode), keep=st.lists(patterns(), max_size=2))
+def test_the_counts_add_up_to_what_is_granted(
+    role: list[RolePolicy], report: Evidence, mode: Mode, keep: list[str]
+) -> None:
+    """Each action is in one count, whoever knows it: in all, and service by service."""
+    answer = run(role, report, mode, keep=tuple(keep))
+    if answer is None:
+        return
+    counts = Counts.of(answer.actions)
+    parts = (counts.used, counts.unused, counts.hidden, counts.no_call, counts.protected)
+    assert sum(parts) == counts.granted == answer.granted == answer.kept + answer.removed
+    assert sum(s.granted for s in answer.services) == answer.granted
+    assert sum(s.kept for s in answer.services) == answer.kept
+    assert all(s.kept <= s.granted and s.tracked <= s.granted for s in answer.services)
+    # What no report tells of is counted alike before there is one, and told by service.
+    silent = run(role, replace(report, services=()), mode)
+    permits = permits_summary(role, CATALOGUE)
+    assert silent is None or permits.granted == silent.granted
+    assert sum(number for _, number in permits.services) == permits.granted
+    named = {
+        p.lower()
+        for d in role
+        for s in statements(d.text)
+        if s["Effect"] == "Allow"
+        for p in listed(s.get("Action", ()))
+    }
+    assert {p for p in named if not set("*?") & set(p)} <= {a.action.lower() for a in answer.actions}
 
 
 def _documents(answer: Trim | None) -> dict[str, list[str | None]]:
