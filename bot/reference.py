@@ -21,20 +21,13 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from bot.policy.catalogue import Action, Catalogue, Extended
+from bot.policy.catalogue import Action, Catalogue, Refreshed
 
 INDEX = "https://servicereference.us-east-1.amazonaws.com/"
 _FRESH = 24 * 3600.0  # seconds: AWS's own changes take as long to show
 _PREFIX = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _AT_ONCE = 4  # requests
 _LARGE = 16 * 1024 * 1024  # bytes; the largest answer, ec2's, is about a tenth of it
-
-
-class Refreshed(Extended):
-    """The catalogue with what the reference adds: new names, and of known ones that IAM does not track them."""
-
-    def actions(self, service: str) -> Mapping[str, Action]:
-        return {**self.base.actions(service), **self.more.get(service, {})}
 
 
 def refreshed(
@@ -61,9 +54,9 @@ def refreshed(
         mine = catalogue.actions(service)
         for action in _actions(service, raw):
             old = mine.get(action.name.lower())
-            if old is None:
+            if old is None and mine:  # of a service that only the reference knows, patterns stay whole without names
                 more.append(action)
-            elif action.tracked is False:
+            elif old is not None and action.tracked is False:
                 more.append(replace(old, tracked=False))
     silent = tuple(s for s in wanted if not isinstance(answers.get(s), dict))
     return (Refreshed(catalogue, more) if more else catalogue), silent

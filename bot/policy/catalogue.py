@@ -114,6 +114,16 @@ class Extended:
         return {**more, **base} if more else base
 
 
+class Refreshed(Extended):
+    """The catalogue with what AWS's own reference adds: new names, and of known ones that IAM does not track them.
+
+    It gives reasons to keep, never to drop: strict mode, which drops what cannot be known, is judged by the base.
+    """
+
+    def actions(self, service: str) -> Mapping[str, Action]:
+        return {**self.base.actions(service), **self.more.get(service, {})}
+
+
 @lru_cache(maxsize=1)
 def load_catalogue() -> Catalogue:
     """Return the catalogue that is installed; reading it whole takes a few tenths of a second, a service a few ms."""

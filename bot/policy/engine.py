@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bot.errors import NoEvidenceError
 from bot.model import Evidence, Mode, RolePolicy, ServiceSummary, Trim, TrimSettings, Verdict
-from bot.policy.catalogue import Action, Catalogue, Extended, Lexicon, lexicon
+from bot.policy.catalogue import Action, Catalogue, Extended, Lexicon, Refreshed, lexicon
 from bot.policy.check import check
 from bot.policy.fit import fit
 from bot.policy.language import Document, Statement, is_action, parse
@@ -26,6 +26,8 @@ def trim(policies: Sequence[RolePolicy], evidence: Evidence, catalogue: Catalogu
         PolicyError: a document is not one, or the kept actions fit no quota (TooBigError).
         NoEvidenceError: a warning that the settings make a refusal.
     """
+    if settings.mode is Mode.STRICT and isinstance(catalogue, Refreshed):
+        catalogue = catalogue.base
     documents = {p.key: parse(p.text, p.name) for p in policies}
     lex = extended(documents.values(), catalogue, evidence, settings)
     grants = {

@@ -9,12 +9,14 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.messages.sums import Counts
-from bot.model import Evidence, Mode, Outcome, PolicyKind, Quotas, RolePolicy, Trim
+from bot.model import ActionUse, Evidence, Mode, Outcome, PolicyKind, Quotas, RolePolicy, ServiceUse, Trim
 from bot.policy import check, permits_summary
+from bot.policy.catalogue import Action, Refreshed
 from tests.policy.judge import allowed, brief, denies, listed, scope, statements
 from tests.policy.world import ALL, CATALOGUE, NEW, NOW, SERVICES, examples, patterns, policy, reports, roles, run, used
 
@@ -246,6 +248,53 @@ def test_a_tight_quota_is_kept_in_every_tier(report: Evidence, size: int, slots:
     kept = {a.action.lower() for a in answer.actions if a.kept}
     after = {a.lower() for o in answer.policies for a, _ in allowed(o.text, ALL)}
     assert after == kept & {a.lower() for a in ALL}
+
+
+class Older:
+    """The catalogue of a while ago: every third name of some services was not born."""
+
+    def services(self) -> tuple[str, ...]:
+        return CATALOGUE.services()
+
+    def title(self, service: str) -> str:
+        return CATALOGUE.title(service)
+
+    def actions(self, service: str) -> dict[str, Action]:
+        found = CATALOGUE.actions(service)
+        return {n: a for i, (n, a) in enumerate(found.items()) if i % 3 or service not in {"s3", "sqs", "dynamodb"}}
+
+
+OLDER = Older()
+NEWER_NAMES = [a for s in SERVICES for n, a in CATALOGUE.actions(s).items() if n not in OLDER.actions(s)]
+UNTRACKED = [replace(a, tracked=False) for s in SERVICES for a in list(OLDER.actions(s).values())[::2]]
+REFRESHED = Refreshed(OLDER, (*NEWER_NAMES, *UNTRACKED))
+
+
+@examples()
+@given(role=roles(), report=reports(), mode=st.sampled_from(Mode))
+def test_a_refreshed_catalogue_only_adds_reasons_to_keep(role: list[RolePolicy], report: Evidence, mode: Mode) -> None:
+    stale, fresh = (run(role, report, mode, catalogue=c) for c in (OLDER, REFRESHED))
+    if stale is None or fresh is None:
+        return
+    for old in role:
+        without, refreshed = (
+            set().union(*(allowed(o.text, [*ALL, *STRANGERS]) for o in t.policies if o.source == old.key))
+            for t in (stale, fresh)
+        )
+        assert without <= refreshed
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_name_that_only_the_reference_has_drops_nothing(mode: Mode) -> None:
+    """Where all that is known of a pattern stays, it stays as written, and what nobody knew stays with it."""
+    body = {"Effect": "Allow", "Action": "sqs:*", "Resource": "*"}
+    role = [policy(0, PolicyKind.CUSTOMER, json.dumps({"Version": "2012-10-17", "Statement": [body]}))]
+    used = tuple(ActionUse(action=a.name, last_accessed=NOW) for a in OLDER.actions("sqs").values())
+    report = Evidence(services=(ServiceUse(namespace="sqs", actions=used),), made_at=NOW)
+    for catalogue in (OLDER, REFRESHED):
+        answer = run(role, report, mode, catalogue=catalogue)
+        assert answer is not None
+        assert not answer.changes, (mode, catalogue)
 
 
 SCRIPT = """

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bot.errors import TooBigError
 from bot.model import ActionUse, Evidence, Mode, PolicyKind, Quotas, RolePolicy, ServiceUse, Trim, TrimSettings
-from bot.policy import load_catalogue, trim
+from bot.policy import Catalogue, load_catalogue, trim
 from bot.policy.catalogue import Action
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -142,11 +142,12 @@ def run(
     mode: Mode = Mode.SAFE,
     quotas: Quotas | None = None,
     keep: tuple[str, ...] = (),
+    catalogue: Catalogue = CATALOGUE,
 ) -> Trim | None:
     """Trim; None where it fits no quota."""
     try:
         settings = TrimSettings(mode=mode, now=NOW, quotas=quotas or Quotas(), keep=keep)
-        return trim(role, report, CATALOGUE, settings)
+        return trim(role, report, catalogue, settings)
     except TooBigError:
         return None
 
