@@ -63,6 +63,7 @@ class Knowledge:
     pairs: Mapping[str, Needed]  # by lower-case full name
     invisible: Marks
     sensitive: Marks
+    tagging: Marks  # sensitive where the service is still written to
 
     def is_sensitive(self, action: str) -> str:
         return self.sensitive.of(action.lower())
@@ -79,4 +80,5 @@ def knowledge() -> Knowledge:
         pairs=pairs,
         invisible=Marks(Marked(tuple(m["actions"]), m["why"]) for m in data["invisible"]),
         sensitive=Marks(Marked(tuple(m["actions"]), m["why"]) for m in data["sensitive"]),
+        tagging=Marks(Marked(tuple(m["actions"]), m["why"]) for m in data["tagging"]),
     )

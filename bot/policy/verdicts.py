@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from bot.model import ActionUse, ActionVerdict, Evidence, Mode, ServiceUse, TrimSettings, Verdict
+from bot.model import AccessLevel, ActionUse, ActionVerdict, Evidence, Mode, ServiceUse, TrimSettings, Verdict
 from bot.policy.catalogue import Action, Catalogue
 from bot.policy.knowledge import knowledge
 from bot.policy.patterns import inside, is_name, matches
@@ -95,9 +95,16 @@ def judge(
         if over is not None and not verdict.kept:
             why = f"It stays with {over}, because nobody knows the names of what else that means."
             verdicts[key] = replace(verdict, verdict=Verdict.UNKNOWN, kept=True, reason=why, sensitive="")
+    written = {granted[key].service for key, verdict in verdicts.items() if verdict.kept and verdict.level in _WRITES}
+    for key, verdict in verdicts.items() if written else ():
+        if not verdict.kept and not verdict.sensitive and granted[key].service in written:
+            tags = knowledge().tagging.of(key)
+            if tags:
+                verdicts[key] = replace(verdict, sensitive=tags)
     return verdicts
 
 
+_WRITES = {AccessLevel.WRITE, AccessLevel.UNKNOWN}  # what may create something, as far as is known
 _Row = tuple[Verdict, bool, str]  # verdict, kept, reason
 _UNUSED: _Row = (Verdict.UNUSED, False, "IAM tracks it and saw no attempt in the tracking period.")
 _IDLE: _Row = (Verdict.NOT_NEEDED, False, "It has no call of its own, and no kept action needs it.")

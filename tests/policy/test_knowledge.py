@@ -22,14 +22,14 @@ ENTRIES: list[tuple[str, dict[str, Any]]] = [
 
 
 def test_every_entry_names_its_source_and_says_why() -> None:
-    assert {kind for kind, _ in ENTRIES} == {"needed", "invisible", "sensitive"}
+    assert {kind for kind, _ in ENTRIES} == {"needed", "invisible", "sensitive", "tagging"}
     for _, entry in ENTRIES:
         assert entry["source"].startswith("https://docs.aws.amazon.com/")
         assert entry["why"]
         assert not entry["why"].endswith(".")
 
 
-@pytest.mark.parametrize("kind", ["needed", "invisible", "sensitive"])
+@pytest.mark.parametrize("kind", ["needed", "invisible", "sensitive", "tagging"])
 def test_every_pattern_speaks_of_an_action_that_there_is(kind: str) -> None:
     patterns = [p for k, e in ENTRIES if k == kind for p in e.get("actions", e.get("for", ()))]
     assert [p for p in patterns if not expand(p, load_catalogue())] == []
@@ -98,16 +98,26 @@ def test_a_mere_look_at_what_takes_roles_needs_none() -> None:
         ("iam:createservicelinkedrole", "sensitive"),
         ("rds:restoredbinstancefroms3", "sensitive"),
         ("dynamodb:restoretabletopointintime", "sensitive"),
+        ("ec2:createtags", "tagging"),
+        ("sqs:tagqueue", "tagging"),
+        ("dynamodb:tagresource", "tagging"),
+        ("rds:addtagstoresource", "tagging"),
+        ("s3:putobjecttagging", "tagging"),
+        ("autoscaling:createorupdatetags", "tagging"),
     ],
 )
 def test_what_is_marked(action: str, trait: str) -> None:
     assert getattr(knowledge(), trait).of(action)
 
 
-@pytest.mark.parametrize("action", ["s3:getobject", "es:createdomain", "kms:encrypt", "rds:createdbinstance"])
+@pytest.mark.parametrize(
+    "action",
+    ["s3:getobject", "s3:getobjecttagging", "sqs:untagqueue", "es:createdomain", "kms:encrypt", "rds:createdbinstance"],
+)
 def test_what_is_not_marked(action: str) -> None:
     assert knowledge().invisible.of(action) == ""
     assert knowledge().sensitive.of(action) == ""
+    assert knowledge().tagging.of(action) == ""
 
 
 @pytest.mark.parametrize(
