@@ -10,7 +10,7 @@ from bot.policy.verdicts import Report, seen_until
 
 # Every code there is, with what it says; settings may make each a refusal.
 CODES = {
-    "role_too_young": "the role is younger than the window",
+    "role_too_young": "the role is younger than the window, or nobody knows how old it is",
     "policy_too_young": "a policy's version in force is younger than the window",
     "report_too_old": "the report is older than the settings allow",
     "tracking_too_short": "IAM tracked fewer days than the window has",
@@ -52,7 +52,13 @@ def warnings(
         age = f"was {days} old when the report was made" if old else f"is {days} old"
         return f"{age}, younger than the window of {wide}"
 
-    if evidence.role_created_at is not None and end - evidence.role_created_at < window:
+    if evidence.role_created_at is None:
+        warn(
+            "role_too_young",
+            f"Nobody knows how old the role is: if it is younger than the window of {wide}, what it does once a month "
+            "or a quarter may not have happened yet.",
+        )
+    elif end - evidence.role_created_at < window:
         warn(
             "role_too_young",
             f"The role {young(evidence.role_created_at)}: what it does once a month or a quarter may not have "

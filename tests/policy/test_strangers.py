@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -21,7 +22,8 @@ def answered(
     """Trim one statement; the services that the catalogue knows are silent, but for those that are given."""
     body = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement, "Resource": "*"}]}
     named = {s.namespace for s in services}
-    report = Evidence(services=(*services, *(s for s in IDLE if s.namespace not in named)), made_at=NOW)
+    seen = (*services, *(s for s in IDLE if s.namespace not in named))
+    report = Evidence(services=seen, made_at=NOW, role_created_at=NOW - timedelta(days=400))
     answer = run([policy(0, PolicyKind.CUSTOMER, json.dumps(body))], report, mode, keep=keep)
     assert answer is not None
     assert answer.proof.holds, answer.proof.problems
