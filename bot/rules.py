@@ -111,8 +111,9 @@ TRANSITIONS: Final[Mapping[tuple[CaseState, Event], CaseState]] = {
     **{(s, Event.SNOOZE): _S.SNOOZED for s in IDLE - {_S.WATCHING, _S.DONE, _S.FAILED}},
     **{(s, Event.ACCEPT): _S.ACCEPTED for s in IDLE - {_S.WATCHING}},
     **{(s, Event.REOPEN): _S.NEW for s in IDLE - {_S.NEW, _S.CANNOT_TELL, _S.WATCHING}},
-    # A role that was changed stays rollable: only cases that wait for nobody are closed by AWS's own news.
-    **{(s, Event.RESOLVE): _S.RESOLVED for s in IDLE - {_S.WATCHING, _S.DONE, _S.FAILED} | {_S.WAITING}},
+    # A role that was changed stays rollable: only cases that wait for nobody are closed by AWS's own news. One that
+    # failed is, where nothing of it is in force.
+    **{(s, Event.RESOLVE): _S.RESOLVED for s in IDLE - {_S.WATCHING, _S.DONE} | {_S.WAITING}},
     (_S.RESOLVED, Event.FOUND): _S.NEW,
 }
 

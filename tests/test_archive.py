@@ -14,12 +14,14 @@ import pytest
 from bot.errors import NotAllowedError
 from bot.flows import Desk, World, decide, watch
 from bot.messages import aside_line, card
-from bot.model import Case, CaseState, Person, UserId
+from bot.model import Approval, Case, CaseState, Person, StepState, UserId
+from bot.rules import REFINE, Event
 from sandbox.aws import LocalAws, start
 from tests import lives
 from tests.aws.between import Between
 from tests.aws.world import iam, make_role, trust
 from tests.lives import ANN, BEN, RITA
+from tests.store.world import change, proposal
 
 S = CaseState
 ANALYZER = "arn:aws:access-analyzer:us-east-1:123456789012:analyzer/refine-org"
@@ -244,6 +246,55 @@ async def test_an_accepted_case_whose_access_ended_is_resolved(life: Life) -> No
     life.trusts("123456789012")
     await watch.watch(life.world)
     assert (await life.case()).state is S.RESOLVED
+
+
+@pytest.mark.parametrize("end", [Event.REVIEWED, Event.CANNOT_TELL, Event.APPLY_FAILED])
+async def test_findings_that_end_while_the_case_is_busy_close_it_afterwards(end: Event, life: Life) -> None:
+    world, case = life.world, await life.case()
+    case = await world.store.move(case.id, Event.REVIEW, by=RITA, task="{}", resume=case.state)
+    if end is Event.APPLY_FAILED:  # before anything was written
+        case = await world.store.move(case.id, Event.PROPOSED, by=REFINE, asked_by=RITA, proposal=proposal(case))
+        yes = Approval(proposal_id=case.proposal.id, digest=case.proposal.digest(), by=BEN, at=life.clock())
+        case = await world.store.approve(case.id, case.revision, yes, team=await world.team())
+        assert case.state is S.APPLYING
+    life.trusts("123456789012")
+    for _ in range(2):
+        await watch.watch(world)
+        assert (await life.case()).state is case.state
+    assert (await life.case()).findings == ()
+    await world.store.move(case.id, end, by=REFINE)
+    await watch.watch(world)
+    assert (await life.case()).state is S.RESOLVED
+    case = await life.case()
+    await world.store.move(
+        case.id, Event.REVIEW, by=RITA, task="{}", resume=case.state
+    )  # somebody wants it all the same
+    await world.store.move(case.id, Event.REVIEWED, by=REFINE)
+    await watch.watch(world)
+    assert (await life.case()).state is S.NEW, "it is closed once"
+
+
+async def test_a_failed_case_of_which_something_is_in_force_is_not_closed(life: Life) -> None:
+    world, case = life.world, await life.case()
+    case = await world.store.move(case.id, Event.PROPOSE, by=RITA, task="{}", resume=case.state)
+    case = await world.store.move(case.id, Event.PROPOSED, by=REFINE, asked_by=RITA, proposal=proposal(case))
+    yes = Approval(proposal_id=case.proposal.id, digest=case.proposal.digest(), by=BEN, at=life.clock())
+    case = await world.store.approve(case.id, case.revision, yes, team=await world.team())
+    begun = await world.store.begin(change(case))
+    await world.store.mark(begun.id, 1, StepState.DONE)
+    await world.store.move(case.id, Event.APPLY_FAILED, by=REFINE, sentence="It stopped half-way.")
+    life.trusts("123456789012")
+    await watch.watch(world)
+    await watch.watch(world)
+    case = await life.case()
+    assert (case.state, case.findings, case.sentence) == (S.FAILED, (), "It stopped half-way.")
+
+
+async def test_a_case_that_never_had_a_finding_is_not_closed(life: Life) -> None:
+    arn = make_role(life.aws, "ByName", AssumeRolePolicyDocument=trust({"AWS": "arn:aws:iam::123456789012:root"}))
+    case, _ = await life.world.store.open_case(role_arn=arn, account="123456789012", by=RITA, channel="C0SECURITY")
+    await watch.watch(life.world)
+    assert (await life.world.store.case(case.id)).state is S.NEW
 
 
 async def test_what_somebody_archives_in_the_console_is_left_archived(life: Life) -> None:

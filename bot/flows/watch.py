@@ -136,8 +136,10 @@ def _rank(world: World, role: Role | None, findings: Sequence[Finding]) -> tuple
 async def _close(world: World, active: Iterable[str], archived: Collection[str]) -> None:
     """Close the cases whose findings ended. One that is archived has not: Refine, or its acceptance, put it aside."""
     alive = set(active)
-    gone = [case for case in await _all(world) if case.findings and case.role_arn not in alive]
-    for case in gone:
+    for case in [case for case in await _all(world) if case.role_arn not in alive]:
+        if not case.findings:
+            await _resolve(world, case)
+            continue
         aside = archive.known(case, archived)
         if aside:
             noted = case
@@ -147,10 +149,26 @@ async def _close(world: World, active: Iterable[str], archived: Collection[str])
             continue
         if any(f.id in archived for f in case.findings) and world.clock() - case.updated_at < archive.LAG:
             continue  # re-opened a moment ago, and AWS's list does not show it yet
-        await world.store.set_findings(case.id, (), rules.REFINE)
-        # Applied or under way, it takes no such news: it stays rollable, and its card shows that the findings are gone.
-        with suppress(LostRaceError):
-            await world.store.move(case.id, Event.RESOLVE, by=rules.REFINE, sentence="", until=None)
+        # On disk before the findings go: what is closed later has to be told from a case that never had any.
+        await world.store.remember(_ended_key(case), "yes")
+        await _resolve(world, await world.store.set_findings(case.id, (), rules.REFINE))
+
+
+async def _resolve(world: World, case: Case) -> None:
+    """Close a case whose findings ended, now or at a later look: while it is busy it takes no such news, nor while what
+    failed of it is in force. Applied, it stays rollable, and its card shows that the findings are gone.
+    """
+    if (case.state, Event.RESOLVE) not in rules.TRANSITIONS or not await world.store.recall(_ended_key(case)):
+        return
+    if case.state is CaseState.FAILED and rules.can_roll_back(await world.store.case(case.id)):
+        return
+    with suppress(LostRaceError):
+        await world.store.move(case.id, Event.RESOLVE, by=rules.REFINE, revision=case.revision, sentence="", until=None)
+        await world.store.remember(_ended_key(case), "")
+
+
+def _ended_key(case: Case) -> str:
+    return f"ended/{case.id}"
 
 
 async def _all(world: World, states: Collection[CaseState] | None = None) -> list[Case]:
