@@ -449,7 +449,7 @@ def as_json(policies: Sequence[RolePolicy], answer: Trim) -> dict[str, Any]:
                 "level": a.level.value,
                 "sensitive": a.sensitive or None,
             }
-            for a in answer.actions
+            for a in sorted(answer.actions, key=lambda a: not a.sensitive)  # what deserves a second look first
         ],
         "services": [
             {
@@ -471,8 +471,14 @@ def as_json(policies: Sequence[RolePolicy], answer: Trim) -> dict[str, Any]:
 
 
 def as_diff(policies: Sequence[RolePolicy], answer: Trim) -> str:
-    """Return unified diffs, each document first laid out alike so that only meaning differs."""
-    return "".join(line for each in answer.policies for line in _diff(policies, answer, each, context=3))
+    """Return unified diffs, each document first laid out alike so that only meaning differs.
+
+    Before them, in lines that no tool takes for a part of one, stand the removals that deserve a second look.
+    """
+    twice = [f"# Look twice before {a.action} goes: {a.sensitive}.\n" for a in answer.actions if a.sensitive]
+    return "".join(twice) + "".join(
+        line for each in answer.policies for line in _diff(policies, answer, each, context=3)
+    )
 
 
 def _diff(policies: Sequence[RolePolicy], answer: Trim, each: PolicyOutcome, context: int) -> list[str]:

@@ -13,7 +13,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from bot import offline
 from bot.model import PolicyKind, RolePolicy, Verdict
-from bot.offline import as_diff, as_explanation, as_text
+from bot.offline import as_diff, as_explanation, as_json, as_text
 from bot.policy import load_catalogue, trim
 from bot.policy.explain import granted_where, tier_sentence, unknown_sentence
 from bot.policy.warn import CODES
@@ -244,3 +244,17 @@ def test_the_counts_of_the_text_add_up_to_what_is_granted() -> None:
             granted, counts = as_text(policies(case), answered(name), evidence(case), 90).splitlines()[:2]
             numbers = [int(n.replace(",", "")) for n in re.findall(r"\d[\d,]*", counts.replace(", ", " "))]
             assert f"Granted {sum(numbers):,} actions" in granted, name
+
+
+def test_removals_that_deserve_a_second_look_come_first_in_every_form() -> None:
+    case = {**CASE, "settings": {"mode": "strict"}}
+    sensitive = [a.action for a in answer(case).actions if a.sensitive]
+    assert len(sensitive) > 1
+    listed = as_json(policies(case), answer(case))["actions"]
+    assert [a["action"] for a in listed[: len(sensitive)]] == sensitive
+    assert not any(a["sensitive"] for a in listed[len(sensitive) :])
+    assert sorted(a["action"] for a in listed) == sorted(a.action for a in answer(case).actions)
+    lines = as_diff(policies(case), answer(case)).splitlines()
+    assert [line.split()[4] for line in lines[: len(sensitive)]] == sensitive
+    assert lines[len(sensitive)].startswith("--- ")
+    assert text(case).index("Look twice before these go") < text(case).index("Tier 1")
