@@ -690,6 +690,10 @@ def ahead(steps: Iterable[Step], role: Role, policies: Mapping[str, RolePolicy |
                 overtaken.append(Difference(name=step.policy_name, left=left, live=live))
             case _:
                 pass
+    try:
+        _inline_room(role, todo)
+    except NotAllowedError:
+        full = f"the role's inline policies may have {role.quotas.role_policies_size:,} characters together"
     todo = [replace(s, number=n) for n, s in enumerate(todo, 1)]
     return Ahead(todo=tuple(todo), overtaken=tuple(overtaken), full=full)
 

@@ -673,6 +673,8 @@ def test_a_rollback_without_room_is_not_begun() -> None:
     del account.versions[POLICY.arn]["v1"]
     anew = rules.undo(done, MANY.role, {POLICY.arn})
     assert look(account, anew).full == "P may have 5 versions"
+    account.inline["Theirs"] = "x" * 10_230
+    assert look(account, back).full == "the role's inline policies may have 10,240 characters together"
 
 
 def test_a_copy_that_somebody_else_uses_is_left_to_them() -> None:

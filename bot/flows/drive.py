@@ -696,7 +696,8 @@ async def _begin_back(world: World, case: Case, undone: Change, done: list[tuple
         )
     if ahead.full:
         raise _OvertakenError(
-            f"There is no room for the rollback, so nothing was written: {ahead.full}, and has as many for a moment.",
+            f"There is no room for the rollback, so nothing was written: {ahead.full}, and it would need more for a "
+            "moment.",
             "Make room by hand and roll back again.",
         )
     return await world.store.begin(
