@@ -647,7 +647,7 @@ class Trial:
             if process.exitcode == -signal.SIGKILL:
                 self.tally.counts["kills"] += 1
                 continue
-            self.tally.counts["unmet"] += kill is not None and not tap.killed
+            self.tally.counts["unmet_kills"] += kill is not None and not tap.killed
             if process.exitcode != 0:
                 raise Violation(f"the bot ended with {process.exitcode}")
             break
@@ -660,8 +660,8 @@ class Trial:
         self.aws.clear_faults()
         self.tally.counts["faults"] += tap.faulted
         self.tally.counts["crashes"] += tap.crashes
-        self.tally.counts["unmet"] += (tap.fault is not None or tap.read is not None) and not tap.faulted
-        self.tally.counts["unmet"] += tap.edit is not None
+        self.tally.counts["unmet_faults"] += (tap.fault is not None or tap.read is not None) and not tap.faulted
+        self.tally.counts["unmet_edits"] += tap.edit is not None
         self.tally.took += tap.took
         tap.faulted, tap.crashes, tap.took, tap.edit = 0, 0, [], None
         return asyncio.run(self._case(case_id))
@@ -909,7 +909,8 @@ def _spread_of(took: list[tuple[str, float]], what: str) -> dict[str, float]:
 
 
 NAMES = (
-    "trials", "kills", "frozen", "crashes", "unmet", "writes", "faults", "edits", "unseeable", "late",
+    "trials", "kills", "frozen", "crashes", "writes", "faults", "edits", "unseeable", "late",
+    "unmet_kills", "unmet_faults", "unmet_edits",
     "watching", "rolled_back", "taken_back", "failed", "stale",
 )  # fmt: skip
 
