@@ -187,7 +187,7 @@ BUTTONS: Final[Mapping[CaseState, tuple[Button, ...]]] = {
     _S.STALE: (Button.REPLAN, Button.REOPEN),
     _S.APPLYING: (Button.ROLL_BACK,),
     _S.WATCHING: (Button.ROLL_BACK, Button.GIVE_BACK),
-    _S.DONE: (Button.ROLL_BACK, Button.REOPEN),
+    _S.DONE: (Button.ROLL_BACK, Button.GIVE_BACK, Button.REOPEN),
     _S.ROLLING_BACK: (),
     _S.ROLLED_BACK: (Button.REPLAN, Button.REOPEN),
     _S.FAILED: (Button.RETRY, Button.ACCEPT, Button.REOPEN),
@@ -208,7 +208,7 @@ def buttons(case: Case) -> tuple[Button, ...]:
     if case.state is _S.FAILED and can_roll_back(case):
         return Button.RETRY, Button.ROLL_BACK  # what is in force is dealt with first
     if case.state in _IN_FORCE and Button.ROLL_BACK not in offered and can_roll_back(case):
-        return (*offered, Button.ROLL_BACK)
+        return (*offered, Button.ROLL_BACK, *((Button.GIVE_BACK,) if can_give_back(case) else ()))
     return offered
 
 

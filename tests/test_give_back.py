@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bot.errors import NotAllowedError
-from bot.flows import World, decide, drive, propose, watch
+from bot.flows import Desk, World, decide, drive, propose, watch
 from bot.model import Case, CaseId, CaseState, Role, permissions_digest
 from bot.rules import REFINE, Button, Event, buttons
 from sandbox.aws import LocalAws, start
@@ -156,7 +156,9 @@ async def test_where_a_give_back_comes_to_nothing_the_change_stays_in_force_and_
             case = await given(world, case)
             aws.client("iam").delete_role_policy(RoleName="Victim", PolicyName="Other")
         assert (case.state.value, case.change) == (end, first)
-        assert Button.ROLL_BACK in buttons(case)
+        assert buttons(case)[-2:] == (Button.ROLL_BACK, Button.GIVE_BACK)
+        dialog = await Desk(world).modal(case.id, Button.GIVE_BACK)
+        assert "cloudtrail:CreateTrail" in json.dumps(dialog), "it may be asked for again"
         await drive.start_rollback(world, case.id, case.revision, ANN, "all of it")
         case = await driven(world, case.id)
         assert case.state is CaseState.ROLLED_BACK, case.sentence

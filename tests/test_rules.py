@@ -365,9 +365,12 @@ def test_a_rollback_is_offered_only_while_something_is_in_force() -> None:
     assert rules.can_roll_back(case(CaseState.FAILED, change=back, steps_done=0))
     assert not rules.can_roll_back(case(CaseState.FAILED, change=back, steps_done=1))
     assert not rules.can_roll_back(case(CaseState.FAILED))
-    assert rules.buttons(case(CaseState.SNOOZED, change=change, steps_done=1)) == (Button.REOPEN, Button.ROLL_BACK)
+    snoozed = case(CaseState.SNOOZED, change=change, steps_done=1)
+    assert rules.buttons(snoozed) == (Button.REOPEN, Button.ROLL_BACK, Button.GIVE_BACK)
+    half_back = replace(snoozed, change=back, steps_done=0)  # nobody can tell what of it there is to give
+    assert rules.buttons(half_back) == (Button.REOPEN, Button.ROLL_BACK)
     rolled_back = case(CaseState.ROLLED_BACK, change=change, steps_done=1)  # the change before the one taken back
-    assert rules.buttons(rolled_back) == (Button.REPLAN, Button.REOPEN, Button.ROLL_BACK)
+    assert rules.buttons(rolled_back) == (Button.REPLAN, Button.REOPEN, Button.ROLL_BACK, Button.GIVE_BACK)
     assert rules.buttons(replace(rolled_back, change=back)) == (Button.REPLAN, Button.REOPEN)
 
 

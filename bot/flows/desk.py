@@ -196,6 +196,9 @@ class Desk:
     ) -> Payload:
         """Return the view of a button that asks something first, for `by`."""
         case = await self._world.store.case(case_id)
+        if button is Button.GIVE_BACK and case.change is not None:
+            # What is in force, which a later proposal that came to nothing is not.
+            case = await self._world.store.case(case_id, proposal_id=case.change.proposal_id)
         return messages.modal(case, button, now=self._world.clock(), page=page, search=search, state=state, by=by)
 
     async def explain(self, case_id: CaseId) -> Answer:
