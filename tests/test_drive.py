@@ -15,7 +15,7 @@ import pytest
 
 from bot import rules
 from bot.errors import LimitError, NotAllowedError, StoreError, UnavailableError, UnknownOutcomeError
-from bot.flows import World, checks, decide, drive, propose
+from bot.flows import World, checks, decide, drive, post, propose
 from bot.flows.decide import PAUSED
 from bot.model import Case, CaseId, CaseState, ChangeId, Checked, Proof, StepKind, StepState
 from bot.policy import size
@@ -864,6 +864,16 @@ async def again(world: World, aws: LocalAws, case: Case) -> Case:
     return await decide.approve(world, case.id, case.revision, BEN, "go")
 
 
+async def told_back(world: World, then: Case) -> bool:
+    """Whether the thread's message of the case's change, as it was then, says that it was taken back."""
+    assert then.change is not None
+    at = await world.store.case(then.id, change_id=then.change.id)
+    message = json.dumps(await post.thread_message(world, at, "applied", {"change": then.change.id}))
+    latest = (await world.store.case(then.id)).change == then.change
+    assert ("case:roll_back" in message) is latest, "a press is of the case's change, so no other message offers it"
+    return "Taken back since" in message
+
+
 @pytest.mark.parametrize("set_back", [False, True])
 async def test_after_a_rollback_the_change_before_it_can_be_rolled_back(
     set_back: bool, aws: LocalAws, tmp_path: Path
@@ -880,7 +890,11 @@ async def test_after_a_rollback_the_change_before_it_can_be_rolled_back(
         assert first.change is not None
         assert second.change is not None
         assert second.change.id != first.change.id
+        assert not await told_back(world, first)
+        assert not await told_back(world, second)
         case = await back(world, second)
+        assert not await told_back(world, first)
+        assert await told_back(world, second)
         assert case.state is CaseState.ROLLED_BACK
         assert case.change == first.change
         assert Button.ROLL_BACK in rules.buttons(case)

@@ -249,16 +249,27 @@ async def _redraw_thread(world: World, case: Case) -> None:
 async def _applied(world: World, case: Case, change_id: ChangeId, proposal_id: ProposalId) -> tuple[str, Payload]:
     """Return the key and the drawing of what the thread says of an applied change, as the case is now."""
     then = await world.store.case(case.id, proposal_id=proposal_id, change_id=change_id)
-    payload = messages.applied(then, world.clock(), await checks.made(world, change_id), back=_is_back(case, change_id))
-    return f"applied/{case.id}/{change_id}", payload
+    return f"applied/{case.id}/{change_id}", await _said_applied(world, case, then, change_id)
+
+
+async def _said_applied(world: World, case: Case, then: Case, change_id: ChangeId) -> Payload:
+    latest = case.change is not None and change_id in {case.change.id, case.change.undoes}
+    made, back = await checks.made(world, change_id), _is_back(case, change_id)
+    return messages.applied(then, world.clock(), made, back=back, latest=latest)
 
 
 def _is_back(case: Case, change_id: ChangeId) -> bool:
-    """Whether a change that was applied was taken back since: another is the case's, or its rollback is done."""
+    """Whether a change that was applied was taken back since.
+
+    The case's change is the latest one in force: that of the latest proposal, unless it was taken back. One before it
+    is in force still.
+    """
     change = case.change
     if change is None or change.id == change_id:
         return False
-    return not (change.undoes == change_id and (case.state in rules.BUSY or rules.can_roll_back(case)))
+    if change.undoes == change_id:
+        return case.state not in rules.BUSY and not rules.can_roll_back(case)
+    return case.proposal is not None and case.proposal.change_id == change_id
 
 
 async def _post(world: World, item: OutboxItem, channel: str, payload: Payload, thread_ts: str | None) -> str:
@@ -336,8 +347,7 @@ async def thread_message(world: World, case: Case, name: str, args: dict[str, st
             return messages.declined_line(case, UserId(args["by"]), args.get("reason", ""))
         case "applied":
             change_id = ChangeId(args["change"])
-            back = _is_back(await world.store.case(case.id), change_id)
-            return messages.applied(case, now, await checks.made(world, change_id), back=back)
+            return await _said_applied(world, await world.store.case(case.id), case, change_id)
         case "second":
             return messages.second(case, args["by"], args["reason"])
         case "rolled_back":

@@ -33,10 +33,13 @@ class _Outcome:
     offered: list[parts.Press]
 
 
-def applied(case: Case, now: datetime, checks: Sequence[Checked] = (), *, back: bool | None = None) -> Payload:
+def applied(
+    case: Case, now: datetime, checks: Sequence[Checked] = (), *, back: bool | None = None, latest: bool = True
+) -> Payload:
     """Say what was applied and verified, by which checks; with the way back while there is one.
 
     `back` says whether this very change was taken back since; where it is not known, the state of the case tells.
+    `latest` says whether it is the one that the case's buttons are about.
     """
     back = case.state is CaseState.ROLLED_BACK if back is None else back
     change, proposal = case.change, case.proposal
@@ -73,7 +76,7 @@ def applied(case: Case, now: datetime, checks: Sequence[Checked] = (), *, back: 
             checks="\n".join(_check(c) for c in checks),
             foot=[*foot, mrk("Proposal digest {}.", code(proposal.digest()[:12]))] if proposal and ours else foot,
             offered=[parts.press(case, Button.ROLL_BACK, style="danger")]
-            if not back and Button.ROLL_BACK in rules.buttons(case)
+            if latest and not back and Button.ROLL_BACK in rules.buttons(case)
             else [],
         ),
     )
