@@ -97,6 +97,39 @@ async def test_applied_to_the_letter_and_back_to_the_byte(running: Stage, role: 
     assert in_force(aws.snapshot(account, role)) == old
 
 
+async def test_a_part_of_a_change_is_given_back_by_a_proposal_of_its_own(running: Stage) -> None:
+    walk, aws, role = Walk(running), running.aws, "ApplicationRole"
+    before = aws.snapshot(HUB, role)
+    card, proposal = await propose(walk, role)
+    await approve(walk, proposal)
+    await walk.reply(card, "applied")
+    trimmed = aws.snapshot(HUB, role)
+    card = await walk.card(role, "case:give_back")
+    await walk.click(RITA, card, "case:give_back")
+    await walk.modal(RITA, "dynamodb:DeleteTable")
+    ack = await walk.slack.submit(RITA, {("actions:0:", "pick"): ["dynamodb:DeleteTable"]})
+    assert ack.ok
+    told = "Give 1 action back to ApplicationRole"
+    await walk.slack.until(lambda: told in shown(walk.slack.thread(card["ts"])[-2:]), timeout=40)
+    given = await walk.reply(card, "proposal")
+    assert "case:adjust" not in buttons(given)
+    assert aws.snapshot(HUB, role) == trimmed, "nothing is written before somebody says yes"
+    await approve(walk, given)
+    card = await walk.card(role, "case:give_back")
+    assert "1 given back" in shown(card)
+    (text,) = in_force(aws.snapshot(HUB, role)).values()
+    (was,) = in_force(trimmed).values()
+    (statement,), (old,) = json.loads(text)["Statement"], json.loads(was)["Statement"]
+    assert sorted(statement["Action"]) == sorted([*old["Action"], "dynamodb:DeleteTable"])
+    for left in (trimmed, before):  # the one and then the other
+        card = await walk.card(role, "case:roll_back")
+        await walk.click(ANN, card, "case:roll_back")
+        await walk.modal(ANN, "reason")
+        await walk.submit(ANN, reason="Back again.")
+        await walk.slack.until(lambda old=left: in_force(aws.snapshot(HUB, role)) == in_force(old), timeout=40)
+        card = await walk.card(role, "case:replan")
+
+
 async def files(walk: Walk, card: dict[str, Any]) -> list[dict[str, Any]]:
     """The files of the card's thread, once the proposal's are there."""
 
