@@ -306,7 +306,7 @@ MUTATED = (
 )  # fmt: skip
 TESTS = (
     "test_cases", "test_language", "test_knowledge", "test_patterns", "test_checker", "test_compact",
-    "test_explanations", "test_properties",
+    "test_explanations", "test_properties", "test_strangers",
 )  # fmt: skip
 
 
