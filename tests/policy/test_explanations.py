@@ -258,3 +258,17 @@ def test_removals_that_deserve_a_second_look_come_first_in_every_form() -> None:
     assert [line.split()[4] for line in lines[: len(sensitive)]] == sensitive
     assert lines[len(sensitive)].startswith("--- ")
     assert text(case).index("Look twice before these go") < text(case).index("Tier 1")
+
+
+@pytest.mark.parametrize(
+    ("hours", "age", "old"),
+    [
+        (23, "is 88 days old, ", False),
+        (24, "was 88 days old when the report was made, ", False),
+        (25, "was 87 days old", True),
+    ],
+)
+def test_an_age_is_that_at_the_report_and_a_day_is_no_old_report(hours: int, age: str, old: bool) -> None:
+    said = answer({**CASE, "role_age": 89, "report_age": hours}).warnings
+    assert age in said[0].message
+    assert any(w.code == "report_too_old" for w in said) is old
