@@ -25,11 +25,13 @@ from bot.model import (
     Trim,
     TrimSettings,
     Verdict,
+    Warning_,
 )
 from bot.policy.catalogue import Action, Catalogue, Lexicon
 from bot.policy.check import allowed, check
 from bot.policy.engine import extended, granted_by
 from bot.policy.fit import fit
+from bot.policy.knowledge import knowledge
 from bot.policy.language import parse, size
 
 GIVEN = "Given back by hand; it was removed for this reason: "  # begins the reason of each action that comes back
@@ -222,7 +224,21 @@ def _trim(last: Trim, names: Collection[str], policies: tuple[PolicyOutcome, ...
             for a in last.actions
         ),
         services=tuple(replace(s, kept=s.kept + more[s.namespace]) for s in last.services),
-        warnings=(),
+        warnings=_wanting(last, names),
+    )
+
+
+def _wanting(last: Trim, names: Collection[str]) -> tuple[Warning_, ...]:
+    """Name what stays away though something that comes back cannot do without it: nothing is given unasked."""
+    pairs = knowledge().pairs
+    return tuple(
+        Warning_(
+            code="needed",
+            message=f"{by} comes back, which {pairs[low].why}, and {a.action} stays removed: it may be missed too.",
+        )
+        for a in last.actions
+        if not a.kept and a.action not in names and (low := a.action.lower()) in pairs
+        if (by := pairs[low].consumer(sorted(names)))
     )
 
 

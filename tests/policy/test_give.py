@@ -199,6 +199,13 @@ def test_a_permission_that_a_given_action_needs_is_not_given_unasked() -> None:
     first = trimmed([inline("P", text)], IDLE)
     made = back(first, applied(first), ["lambda:CreateFunction"], first.role)
     assert statements(made.trim.policies[0].text)[0]["Action"] == ["lambda:CreateFunction"]
+    (warning,) = made.trim.warnings
+    assert (warning.code, warning.message) == (
+        "needed",
+        "lambda:CreateFunction comes back, which takes a role, and iam:PassRole stays removed: it may be missed too.",
+    )
+    both = back(first, applied(first), ["lambda:CreateFunction", "iam:PassRole"], first.role)
+    assert both.trim.warnings == ()
 
 
 def test_a_policy_that_was_detached_is_attached_again_where_all_of_it_comes_back() -> None:
