@@ -255,6 +255,22 @@ async def test_a_give_back_is_rolled_back_like_any_change_and_then_the_first_one
         assert await world.store.verify_audit() is None
 
 
+async def test_a_give_back_that_fails_half_way_is_taken_back_and_the_change_stays(
+    aws: LocalAws, tmp_path: Path
+) -> None:
+    async with stage(aws, tmp_path, "aws_gone", "own", "inline_gone", refine_settle_seconds=0) as world:
+        case = await trimmed(world, aws)
+        first, before = case.change, await live(world, case)
+        case = await asked(world, case, "kinesis:*", LAMBDA, "route53:GetHostedZone")
+        sent = len(writes(aws))
+        aws.fault("CreatePolicyVersion", "denied")
+        case = await given(world, case)
+        assert case.state is CaseState.FAILED, case.sentence
+        assert len(writes(aws)) - sent == 4, "two given, and both taken back"
+        assert permissions_digest((await live(world, case)).policies) == permissions_digest(before.policies)
+        assert (case.change, Button.ROLL_BACK in buttons(case)) == (first, True)
+
+
 async def test_a_bot_that_dies_while_it_proposes_a_give_back_goes_on_with_it(aws: LocalAws, tmp_path: Path) -> None:
     case_id: CaseId
     async with stage(aws, tmp_path, "inline") as world:
