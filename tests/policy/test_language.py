@@ -94,6 +94,12 @@ def test_the_place_of_a_second_key_is_the_place_of_its_second_name() -> None:
     assert "'Sid' twice in one object at line 4, column 4." in caught.value.sentence
 
 
+def test_a_place_is_counted_from_the_first_character() -> None:
+    with pytest.raises(PolicyError) as caught:
+        parse('\n{"Statement": [], "Statement": []}')
+    assert "at line 2, column 19." in caught.value.sentence
+
+
 def test_the_same_key_in_two_objects_is_no_second_key() -> None:
     text = '{"Statement":[{"Effect":"Deny","Action":"*","Resource":"*"},{"Effect":"Deny","Action":"*","Resource":"*"}]}'
     assert len(parse(text).statements) == 2
