@@ -308,7 +308,8 @@ def may(person: Person, button: Button, case: Case, team: Team) -> None:
             raise NotAllowedError(
                 "You proposed this change, so somebody else has to approve it.", "Ask another approver."
             )
-        if any(a.by == person.id for a in case.approvals):
+        # Past that, it is too late for everybody, and who brought the case where it is says so.
+        if case.state is _S.WAITING and any(a.by == person.id for a in case.approvals):
             raise NotAllowedError("You have approved this proposal already.", "Another approver has to approve it too.")
 
 

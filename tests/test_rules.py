@@ -409,6 +409,8 @@ def test_a_person_says_yes_once() -> None:
     with pytest.raises(NotAllowedError, match="approved this proposal already"):
         rules.may(person("UBEN"), Button.APPROVE, asked, replace(TEAM, needed=2))
     rules.may(person("UANN"), Button.APPROVE, asked, replace(TEAM, needed=2))
+    # Once it is decided, they hear who decided it, as everybody does who comes too late.
+    rules.may(person("UBEN"), Button.APPROVE, replace(asked, state=CaseState.APPLYING), replace(TEAM, needed=2))
 
 
 @pytest.mark.parametrize("button", Button)
