@@ -84,7 +84,8 @@ IDLE: Final = frozenset(
 )
 BUSY: Final = frozenset({_S.WORKING, _S.APPLYING, _S.ROLLING_BACK})
 _TOLD: Final = frozenset({_S.WATCHING, _S.DONE, _S.FAILED})  # the outcome of a change: a look does not cover it up
-_IN_FORCE: Final = IDLE | {_S.RESOLVED}  # states in which a change may be in force: after a rollback, the one before
+# States in which a change may be in force: after a rollback, the one before; beside a proposal, the one before it.
+_IN_FORCE: Final = IDLE | {_S.RESOLVED, _S.WAITING}
 
 TRANSITIONS: Final[Mapping[tuple[CaseState, Event], CaseState]] = {
     **{(s, Event.REVIEW): _S.WORKING for s in IDLE | {_S.RESOLVED}},
@@ -204,7 +205,7 @@ def buttons(case: Case) -> tuple[Button, ...]:
     offered = BUTTONS[case.state]
     if case.state is _S.WAITING and case.proposal is not None and case.proposal.give_back is not None:
         # Its mode and window are those of the change: there is nothing to adjust.
-        return tuple(b for b in offered if b is not Button.ADJUST)
+        offered = tuple(b for b in offered if b is not Button.ADJUST)
     if case.state is _S.FAILED and can_roll_back(case):
         return Button.RETRY, Button.ROLL_BACK  # what is in force is dealt with first
     if case.state in _IN_FORCE and Button.ROLL_BACK not in offered and can_roll_back(case):
@@ -224,8 +225,9 @@ def can_roll_back(case: Case) -> bool:
 
 
 def can_give_back(case: Case) -> bool:
-    """Tell whether a part of what the change in force took away can be asked for."""
-    return case.state in _IN_FORCE and case.change is not None and case.change.kind == "apply" and can_roll_back(case)
+    """Tell whether a part of what the change in force took away can be asked for: one proposal at a time."""
+    asked = case.state in _IN_FORCE - {_S.WAITING}
+    return asked and case.change is not None and case.change.kind == "apply" and can_roll_back(case)
 
 
 # The event that a press leads to; of the yeses, the last one needed is APPROVED. The others happen without a person.

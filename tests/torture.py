@@ -722,6 +722,10 @@ class Trial:
                 else:
                     said = case.sentence.rpartition("In force now:")[2]
                     missing = [k for k in now if k.rsplit("/", 1)[-1] not in said]
+                    if self.plan.read and said.startswith(" unknown, because AWS could not be asked"):
+                        missing = []  # it was asked, and the same read failed again
+                    if not edited and "Nothing was written." in case.sentence and now != self.before:
+                        raise Violation(f"said nothing was written, and was: {sorted(now)} for {sorted(self.before)}")
                     if missing or not said:
                         raise Violation(f"failed without saying that {missing} is in force: {case.sentence}")
                     if not edited and not (self.plan.fault or self.plan.fault_back or self.plan.read):

@@ -283,9 +283,32 @@ async def test_who_may_moves_the_case_and_who_may_not_moves_nothing(house: House
             if button in {"approve", "decline", "accept", "snooze", "roll_back"}:
                 assert FORMS[button]["reason"] in json.dumps(told[-1]), button
         # What the re-opened case is about is what is in force: the change may still be taken back.
-        check_card(house, case, more="roll_back give_back" if f"{state} {button}" == "done reopen" else "")
+        more = {"done reopen": "roll_back give_back", f"{state} give_back": "roll_back"}
+        check_card(house, case, more=more.get(f"{state} {button}", ""))
         in_force = house.aws.there[case.role_arn].policies[0].text != OLD
         assert in_force == (case.change is not None and button != "roll_back" and state != "rolled_back")
+
+
+@ONE_WAY
+async def test_a_change_is_rolled_back_while_a_proposal_waits(house: House) -> None:
+    """Who needs the old permissions now does not have to decline first; the proposal that waited is over."""
+    case = await house.case_in(CaseState.WATCHING)
+    await press(house, ANN, place_of(house, ANN, case, "give_back"), "give_back")
+    await house.quiet()
+    waits = await house.store.case(case.id)
+    assert waits.state is CaseState.WAITING
+    approve = place_of(house, BEN, waits, "approve")
+    await press(house, ANN, place_of(house, ANN, waits, "roll_back"), "roll_back")
+    await house.quiet()
+    back = await house.store.case(case.id)
+    assert (back.state, house.aws.there[case.role_arn].policies[0].text) == (CaseState.ROLLED_BACK, OLD)
+    check_card(house, back)
+    writes = len(house.aws.writes)
+    await house.there.acts.click(BEN, approve, "case:approve")
+    await house.quiet()
+    assert f"Too late: <@{ANN}> rolled it back" in house.told(BEN)
+    assert len(house.aws.writes) == writes
+    assert (await house.store.case(case.id)).state is CaseState.ROLLED_BACK
 
 
 @ONE_WAY
