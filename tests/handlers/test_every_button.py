@@ -484,12 +484,13 @@ async def test_a_button_of_an_older_card_says_who_moved_the_case(house: House, s
 @ONE_WAY
 async def test_a_dialog_that_was_open_while_somebody_else_decided_decides_nothing(house: House) -> None:
     for button, form in FORMS.items():
-        state = next(s for s, row in AFTER.items() if button in row)
+        states = {s: [b for b in row if AUDIT[b] and b != button] for s, row in AFTER.items() if button in row}
+        state = next(s for s, others in states.items() if others)
         case = await house.case_in(CaseState(state))
         await house.there.acts.click(BEN, place_of(house, BEN, case, button), f"case:{button}")
         view = await dialog(house, BEN)
         assert view is not None
-        other = next(b for b in AFTER[state] if AUDIT[b] and b != button) if button != "approve" else "decline"
+        other = states[state][0]
         await press(house, ANN, place_of(house, ANN, case, other), other)
         await house.quiet()
         before = await facts(house, case)
