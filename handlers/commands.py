@@ -22,6 +22,7 @@ class Verb(StrEnum):
     LIST = "list"
     STATUS = "status"
     HISTORY = "history"
+    ROLLBACK = "rollback"
     PAUSE = "pause"
     RESUME = "resume"
     HELP = "help"
@@ -53,6 +54,11 @@ HELP: Final = (
         what="Say how many cases are where, and whether changes may be written.",
     ),
     Help(verb=Verb.HISTORY, usage="/refine history ROLE", what="Say who did what to a role, and when."),
+    Help(
+        verb=Verb.ROLLBACK,
+        usage="/refine rollback ROLE REASON",
+        what="Put back what a role had before its last change. Approvers only.",
+    ),
     Help(verb=Verb.PAUSE, usage="/refine pause", what="Stop every write. Approvers only."),
     Help(verb=Verb.RESUME, usage="/refine resume", what="Allow writes again. Approvers only."),
     Help(verb=Verb.HELP, usage="/refine help", what="Show this."),
@@ -65,6 +71,7 @@ _ALONE: Final = frozenset({Verb.STATUS, Verb.PAUSE, Verb.RESUME})
 class Command:
     verb: Verb
     argument: str = ""
+    reason: str = ""
     plain: bool = False  # a role's name without a verb before it
 
 
@@ -87,6 +94,14 @@ def parse(text: str) -> Command:
         raise InputError(f"/refine {verb} needs the name of a role.", f"Try /refine {verb} ApplicationRole.")
     if verb in _ALONE and rest:
         raise InputError(f"/refine {verb} takes nothing after it.", f"Did you mean /refine {rest.split()[0][:64]}?")
+    if verb is Verb.ROLLBACK:
+        role, _, reason = rest.partition(" ")
+        if not reason.strip():
+            raise InputError(
+                "/refine rollback needs the name of a role and a reason.",
+                f"Try /refine rollback {role[:64] or 'ApplicationRole'} its nightly export fails.",
+            )
+        return Command(verb=verb, argument=role, reason=reason.strip())
     return Command(verb=verb, argument=rest)
 
 
@@ -121,6 +136,8 @@ async def _do(surface: Surface, command: Command, by: UserId) -> Answer:
                 return await desk.ask(command.argument, by)
             except NotFoundError as error:
                 raise _or_a_verb(error, command) from None
+        case Verb.ROLLBACK:
+            return await desk.roll_back_by_name(command.argument, by, command.reason)
         case Verb.PAUSE | Verb.RESUME:
             return await desk.pause(by, on=command.verb is Verb.PAUSE)
         case Verb.HELP:

@@ -48,6 +48,20 @@ class Desk:
             text=f"Reading what `{case.role_name}` really did; the answer comes in its thread. {await self._link(case)}"
         )
 
+    async def roll_back_by_name(self, query: str, by: UserId, reason: str) -> Answer:
+        """`/refine rollback NAME REASON`: what the button does, for who has no card at hand."""
+        await self.may_look(by)
+        query = _bare(query)
+        case = await self._known(query)
+        if case is None:
+            raise await self._unknown(_parse(query)[1])
+        moved = await drive.start_rollback(self._world, case.id, None, by, reason)
+        if moved.state is CaseState.ROLLING_BACK:
+            said = f"Putting the old policies of `{case.role_name}` back; its thread says how it ends."
+        else:
+            said = f"Noted. A second approver has to ask for the rollback of `{case.role_name}` too."
+        return Answer(text=f"{said} {await self._link(case)}")
+
     async def may_look(self, by: UserId) -> None:
         """Raise NotAllowedError where the person may not even read: guests, strangers, bots, the deactivated."""
         await self._world.may_look(by)
@@ -62,19 +76,11 @@ class Desk:
         """Find or open the case of a role named by name, ARN, or account/name."""
         world = self._world
         await self.may_look(by)
-        query = query.strip().strip("`*<>\"'")
+        query = _bare(query)
         account, name = _parse(query)
-        if query.startswith("arn:"):
-            case = await world.store.case_of_role(query)
-            if case is not None:
-                return case
-        else:
-            known = [c for c in await world.store.cases(search=name, limit=50, light=True) if _is(c, name, account)]
-            if len(known) == 1:
-                return await world.store.case(known[0].id)
-            if len(known) > 1:
-                where = ", ".join(f"`{c.account}/{c.role_name}`" for c in known[:5])
-                raise NotFoundError(f"There are {len(known)} roles of that name: {where}.", "Say which one.")
+        case = await self._known(query)
+        if case is not None:
+            return case
         try:
             role = await world.aws.role(query if query.startswith("arn:") else name, account)
         except NotFoundError:
@@ -88,6 +94,22 @@ class Desk:
         )
         world.poke()
         return case
+
+    async def _known(self, query: str) -> Case | None:
+        """Return the case of a role named by name, ARN, or account/name; None where there is none.
+
+        Raises:
+            NotFoundError: there are several.
+        """
+        store = self._world.store
+        account, name = _parse(query)
+        if query.startswith("arn:"):
+            return await store.case_of_role(query)
+        known = [c for c in await store.cases(search=name, limit=50, light=True) if _is(c, name, account)]
+        if len(known) > 1:
+            where = ", ".join(f"`{c.account}/{c.role_name}`" for c in known[:5])
+            raise NotFoundError(f"There are {len(known)} roles of that name: {where}.", "Say which one.")
+        return await store.case(known[0].id) if known else None
 
     async def _unknown(self, name: str) -> RefineError:
         names = {c.role_name for c in await self._world.store.cases(limit=1000, light=True)}
@@ -225,12 +247,12 @@ class Desk:
         return Answer(text=payload["text"], blocks=payload.get("blocks"))
 
     async def history(self, query: str) -> Answer:
-        account, name = _parse(query.strip())
-        cases = [c for c in await self._world.store.cases(search=name, limit=50, light=True) if _is(c, name, account)]
-        if not cases:
-            raise await self._unknown(name)
-        entries = await self._world.store.history(cases[0].id, limit=30)
-        payload = messages.history(entries, cases[0])
+        query = _bare(query)
+        case = await self._known(query)
+        if case is None:
+            raise await self._unknown(_parse(query)[1])
+        entries = await self._world.store.history(case.id, limit=30)
+        payload = messages.history(entries, case)
         return Answer(text=payload["text"], blocks=payload.get("blocks"))
 
     async def pause(self, by: UserId, on: bool) -> Answer:
@@ -246,6 +268,10 @@ class Desk:
 
 
 _NAME = re.compile(r"^[\w+=,.@-]{1,64}$")
+
+
+def _bare(query: str) -> str:
+    return query.strip().strip("`*<>\"'")
 
 
 def _parse(query: str) -> tuple[str | None, str]:

@@ -43,7 +43,7 @@ features:
   slash_commands:
     - command: /refine
       description: Trim an IAM role that can be assumed from outside
-      usage_hint: ApplicationRole | list | status | history ROLE | help
+      usage_hint: ApplicationRole | list | status | history ROLE | rollback ROLE REASON | help
       should_escape: false
 oauth_config:
   scopes:

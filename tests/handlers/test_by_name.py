@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from bot.model import Case, CaseState
-from tests.handlers.house import ANN, GUS, HUB, RITA, SECURITY, House, built, role_of
+from tests.handlers.house import ANN, BEN, GUS, HUB, RITA, SECURITY, House, built, role_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -74,6 +74,9 @@ async def test_a_name_that_nobody_has_brings_the_nearest(house: House) -> None:
     ("text", "says"),
     [
         ("histroy ApplicationRole", "Did you mean /refine history ApplicationRole?"),
+        ("rollback", "/refine rollback needs the name of a role and a reason."),
+        ("rollback ApplicationRole", "Try /refine rollback ApplicationRole its nightly export fails."),
+        ("rollback ApplicationRloe it broke", "There is no role called 'ApplicationRloe'."),
         ("stauts", "The command is /refine status."),
         ("arn:aws:iam::123456789012:user/Ann", "That is not the ARN of a role."),
         ("arn:aws:s3:::bucket", "That is not the ARN of a role."),
@@ -97,6 +100,30 @@ async def test_list_status_history_and_help_answer_from_the_store(house: House) 
     assert "declined" in told
     assert "`/refine history ROLE`" in await typed(house, RITA, "help")
     assert "Guests may not act on a role." in await typed(house, GUS, f"history {case.role_name}")
+
+
+async def test_a_change_is_rolled_back_by_name(house: House) -> None:
+    """Under the button's rules, with the reason on record; also by two where the settings ask for it."""
+    case = await house.case_in(CaseState.DONE)
+    text = f"rollback {HUB}/{case.role_name} its export fails"
+    assert "You are not one of the approvers." in await typed(house, RITA, text)
+    assert "Guests may not act on a role." in await typed(house, GUS, text)
+    settings = house.world.settings
+    house.world.settings = settings.model_copy(update={"refine_rollback_four_eyes": True})
+    try:
+        told = await typed(house, ANN, text)
+        assert f"Noted. A second approver has to ask for the rollback of `{case.role_name}` too." in told
+        assert (await house.store.case(case.id)).state is CaseState.DONE
+        told = await typed(house, BEN, text)
+    finally:
+        house.world.settings = settings
+    assert f"Putting the old policies of `{case.role_name}` back" in told
+    await house.quiet()
+    back = await house.store.case(case.id)
+    assert back.state is CaseState.ROLLED_BACK
+    entry = next(e for e in await house.store.history(case.id) if e.what == "roll_back")
+    assert (entry.who, dict(entry.detail)["reason"]) == (BEN, "its export fails")
+    assert "nothing to roll back" in await typed(house, ANN, text)
 
 
 async def test_pause_and_resume_are_for_approvers_and_status_says_who_paused(house: House) -> None:

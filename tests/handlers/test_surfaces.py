@@ -520,7 +520,7 @@ async def test_a_home_drawn_meanwhile_is_drawn_again_from_what_is_true_now(stage
 
 HELPED = (
     "What /refine understands: /refine ApplicationRole, /refine list [NAME], /refine status, /refine history ROLE, "
-    "/refine pause, /refine resume, /refine help"
+    "/refine rollback ROLE REASON, /refine pause, /refine resume, /refine help"
 )
 
 

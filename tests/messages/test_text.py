@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import TemplateAssertionError, UndefinedError, nodes
 from markupsafe import Markup
@@ -37,6 +37,7 @@ NASTY = st.text(
 )
 
 
+@settings(deadline=None)
 @given(NASTY)
 def test_data_never_opens_a_bracket(data: str) -> None:
     """Mentions, links and dates start with `<`: none comes from data, in code or out of it."""
@@ -46,6 +47,7 @@ def test_data_never_opens_a_bracket(data: str) -> None:
     assert all(m in {"&amp;", "&lt;", "&gt;"} for m in re.findall(r"&\w*;?", said))
 
 
+@settings(deadline=None)
 @given(NASTY)
 def test_data_cannot_leave_its_code_span(data: str) -> None:
     said = code(data)
@@ -53,12 +55,14 @@ def test_data_cannot_leave_its_code_span(data: str) -> None:
     assert "\n" not in said
 
 
+@settings(deadline=None)
 @given(NASTY)
 def test_data_is_one_line_of_what_can_be_seen(data: str) -> None:
     assert not re.search("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff]", line(data))
     assert clean(clean(data)) == clean(data)
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("ab&<>"), max_size=40), st.integers(2, 30))
 def test_a_cut_keeps_entities_whole(data: str, most: int) -> None:
     done = escape(data, most)
@@ -110,6 +114,7 @@ def draw(source: str, **context: Any) -> Any:
     return json.loads(rendering._environment().from_string(source).render(**context))
 
 
+@settings(deadline=None)
 @given(NASTY)
 def test_every_expression_is_a_json_value(data: str) -> None:
     assert draw('{"a": {{ x }}, "b": [{{ n }}, {{ b }}, {{ z }}]}', x=data, n=3, b=True, z=None) == {

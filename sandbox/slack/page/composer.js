@@ -11,6 +11,7 @@ const HINTS = [
   { use: "/refine list", note: "The open cases" },
   { use: "/refine status", note: "What Refine is doing, in counts" },
   { use: "/refine history ", args: "ROLE", note: "Who did what to a role" },
+  { use: "/refine rollback ", args: "ROLE REASON", note: "Put back what a role had before its last change" },
   { use: "/refine pause", note: "Stop applying changes" },
   { use: "/refine resume", note: "Go on applying changes" },
   { use: "/refine help", note: "What else there is" },
