@@ -26,7 +26,7 @@ from botocore.handlers import json_decode_policies
 
 from bot.aws.permissions import Group, actions, permission
 from bot.aws.translate import translated
-from bot.errors import ConfigError, DeniedError
+from bot.errors import ConfigError, DeniedError, NotAllowedError
 from bot.rules import Permit
 
 log = structlog.get_logger()
@@ -166,9 +166,17 @@ class Clients:
 
         In a member account it is a session of its own, named after the change for CloudTrail's readers, which may
         write to this one role and to customer managed policies and do nothing else, whatever the member role may.
+
+        Raises:
+            NotAllowedError: it is the role that the bot itself runs as.
         """
         account = permit.role_arn.split(":")[4]
-        if account == (await self.whoami())[0]:
+        own, me = await self.whoami()
+        if account == own:
+            name = permit.role_arn.rsplit("/", 1)[-1]
+            # The rules say so too, unless AWS could not be asked when the bot started.
+            if f":assumed-role/{name}/" in me:
+                raise NotAllowedError(f"Refine itself runs as {name}, so it must not touch it.")
             with translated("IAM", account):
                 client = await self._client("iam", "", "", kind="write")
             yield client

@@ -33,6 +33,7 @@ from bot.policy.engine import extended, granted_by
 from bot.policy.fit import fit
 from bot.policy.knowledge import knowledge
 from bot.policy.language import parse, size
+from bot.policy.patterns import is_name, matches
 
 GIVEN = "Given back by hand; it was removed for this reason: "  # begins the reason of each action that comes back
 _OTHERWISE = "Give it back by hand, or roll the whole change back."
@@ -92,6 +93,8 @@ def _named(trim: Trim, asked: Collection[str]) -> set[str]:
         if not found:
             raise NotAllowedError(f"{each[:80]} is not among what the change took away.", "Pick what it took away.")
         named |= found
+    # Of a service that the catalogue lacks, patterns are among what was taken away: one gives all that it matches.
+    named |= {g for g in gone if any(not is_name(n) and matches(n, g) for n in named)}
     return named
 
 

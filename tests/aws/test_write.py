@@ -272,6 +272,18 @@ async def test_however_the_answer_breaks_the_write_is_unknown(
     assert between.operations().count("CreatePolicyVersion") == 1
 
 
+async def test_the_role_that_the_bot_runs_as_is_never_written_to(
+    own: Scene, between: Between, gateway: Gateway
+) -> None:
+    """Also where its name was not known when the bot started, and the rules could not say so."""
+    name = own.role.rsplit("/", 1)[-1]
+    me = f"arn:aws:sts::{HUB}:assumed-role/{name}/i-1"
+    between.answer("GetCallerIdentity", f"<Account>{HUB}</Account><Arn>{me}</Arn>")
+    with pytest.raises(NotAllowedError, match="Refine itself runs as"):
+        await (await gateway()).write(permit(own.role, PUT), PUT)
+    assert own.shot()["inline"] == {"inline": OLD}
+
+
 async def test_an_answer_without_what_was_made_is_unknown(own: Scene, between: Between, gateway: Gateway) -> None:
     between.answer("CreatePolicyVersion", "")
     one = step(StepKind.CREATE_VERSION, policy_arn=own.managed, text=NEW, before=OLD)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bot.errors import NotAllowedError, StaleError, TooBigError
 from bot.model import (
+    ActionUse,
     CaseId,
     ChangeId,
     Evidence,
@@ -25,6 +26,7 @@ from bot.model import (
     Quotas,
     Role,
     RolePolicy,
+    ServiceUse,
     Trim,
     TrimSettings,
     UserId,
@@ -126,7 +128,9 @@ def test_exactly_what_is_named_comes_back_in_the_statements_that_granted_it(
             made = back(last, live, asked, snapshot)
         except TooBigError:
             return
-        more = {(action, scope) for action, scope in grants(snapshot) if action in asked}
+        given = set(made.give_back.actions if made.give_back else ())
+        assert {a.lower() for a in asked} <= {a.lower() for a in given}
+        more = {(action, scope) for action, scope in grants(snapshot) if action in given}
         assert grants(applied(made)) == grants(live) | more
         last, live = made, applied(made)
     gone = [a.action for a in last.trim.actions if not a.kept]
@@ -189,6 +193,16 @@ def test_a_whole_service_comes_back_as_it_was_written() -> None:
     assert made.give_back is not None
     assert "sqs:SendMessage" in made.give_back.actions
     assert statements(made.trim.policies[0].text) == [QUEUE]
+
+
+def test_a_pattern_of_an_unknown_service_names_what_it_brings() -> None:
+    """Nobody can give `newsvc:Act*` back without `newsvc:ActMore`, so the proposal says so."""
+    seen = tuple(ActionUse(action=name) for name in ("Act", "ActMore"))
+    report = Evidence(services=(ServiceUse(namespace="newsvc", actions=seen),), made_at=NOW, role_arn=ARN)
+    first = trimmed([inline("P", document({"Effect": "Allow", "Action": "newsvc:Act*", "Resource": "*"}))], report)
+    made = back(first, applied(first), ["newsvc:Act*"], first.role)
+    assert made.give_back is not None
+    assert made.give_back.actions == ("newsvc:Act", "newsvc:Act*", "newsvc:ActMore")
 
 
 def test_a_permission_that_a_given_action_needs_is_not_given_unasked() -> None:
