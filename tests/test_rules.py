@@ -22,6 +22,7 @@ from bot.model import (
     Change,
     ChangeId,
     Evidence,
+    GiveBack,
     Outcome,
     Person,
     PolicyKind,
@@ -374,6 +375,18 @@ def test_a_rollback_is_offered_only_while_something_is_in_force() -> None:
     assert rules.buttons(replace(rolled_back, change=back)) == (Button.REPLAN, Button.REOPEN)
 
 
+def test_a_proposal_that_waits_can_be_adjusted_unless_it_gives_back() -> None:
+    """Beside it the change in force can be rolled back, and nothing further of it asked for."""
+    asked = (Button.APPROVE, Button.DECLINE, Button.ADJUST)
+    waiting = case(CaseState.WAITING, proposal=GOOD)
+    assert rules.buttons(waiting) == asked
+    over = replace(waiting, change=applied(GOOD), steps_done=1)
+    assert rules.buttons(over) == (*asked, Button.ROLL_BACK)
+    gives = replace(GOOD, give_back=GiveBack(change=applied(GOOD).id, actions=("s3:PutObject",), origin=()))
+    assert rules.buttons(replace(over, proposal=gives)) == (Button.APPROVE, Button.DECLINE, Button.ROLL_BACK)
+    assert not rules.can_give_back(over)
+
+
 # -------------------- people
 
 
@@ -690,6 +703,14 @@ def test_a_copy_that_somebody_else_uses_is_left_to_them() -> None:
         mine = policies | {copy: replace(account.policy(copy), **used)}
         kinds = [s.kind for s in rules.ahead(back, account.role(), mine).todo if s.policy_arn == copy]
         assert kinds == [StepKind.DETACH]
+
+
+def test_a_policy_that_others_use_by_now_is_not_rolled_back_under_them() -> None:
+    account, _, back = done_and_undone()
+    policies = {s.policy_arn: account.policy(s.policy_arn) for s in back}
+    for used, names in (({"attachments": 1}, []), ({"attachments": 2}, ["P"]), ({"boundary_uses": 1}, ["P"])):
+        mine = policies | {POLICY.arn: replace(account.policy(POLICY.arn), **used)}
+        assert [d.name for d in rules.ahead(back, account.role(), mine).overtaken] == names
 
 
 # -------------------- what AWS shows of a step
