@@ -608,6 +608,12 @@ MANY = proposal(
 )
 
 
+def test_what_stays_as_it_is_is_not_written() -> None:
+    same = replace(outcome(KEPT, KEPT.text), outcome=Outcome.UNCHANGED)
+    made = proposal(role(POLICY, KEPT), outcome(POLICY, '{"n":1}'), same)
+    assert [s.policy_name for s in rules.plan(made, made.role)] == ["P"]
+
+
 def done_and_undone() -> tuple[Account, list[tuple[Step, str]], tuple[Step, ...]]:
     account = Account(MANY.role)
     done = [(s, account.do(s)) for s in rules.plan(MANY, MANY.role)]
@@ -687,6 +693,8 @@ def test_a_rollback_without_room_is_not_begun() -> None:
         back, replace(account.role(), quotas=quotas), {s.policy_arn: account.policy(s.policy_arn) for s in back}
     )
     assert full.full == "the role may have 2 attached policies"
+    at_most = replace(account.role(), quotas=Quotas(attached_policies=3))
+    assert rules.ahead(back, at_most, {s.policy_arn: account.policy(s.policy_arn) for s in back}).full == ""
     account.versions[POLICY.arn] |= {f"v{n}": "{}" for n in range(3, 7)}
     del account.versions[POLICY.arn]["v1"]
     anew = rules.undo(done, MANY.role, {POLICY.arn})
