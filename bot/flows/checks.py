@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from bot.errors import PolicyError, ProofError, RefineError, StoreError
-from bot.flows.world import World
+from bot.flows.world import World, patience
 from bot.model import (
     Change,
     ChangeId,
@@ -223,8 +223,7 @@ async def after(world: World, change: Change, proposal: Proposal, role: Role) ->
 
 async def _simulated(world: World, change: Change, used: Sequence[str], allowed: Sequence[str]) -> Checked:
     """Compare with what was allowed before: what was denied then too may just need a resource or a condition."""
-    waited = 0.0
-    pause = 0.2
+    pauses = patience(world)
     while True:
         try:
             answer = await world.aws.simulate(change.role_arn, used)
@@ -235,11 +234,10 @@ async def _simulated(world: World, change: Change, used: Sequence[str], allowed:
         denied = [a for a in allowed if not answer[a].allowed]
         lost = [a for a in denied if not answer[a].beyond]
         # The simulator reads what IAM's other servers know, which may be behind the write.
-        if not lost or waited >= world.settings.refine_settle_seconds:
+        pause = next(pauses, None) if lost else None
+        if pause is None:
             break
         await world.sleep(pause)
-        waited += pause
-        pause = min(pause * 1.5, 3.0)
     if lost:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
         raise ProofError(

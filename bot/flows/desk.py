@@ -51,10 +51,7 @@ class Desk:
     async def roll_back_by_name(self, query: str, by: UserId, reason: str) -> Answer:
         """`/refine rollback NAME REASON`: what the button does, for who has no card at hand."""
         await self.may_look(by)
-        query = _bare(query)
-        case = await self._known(query)
-        if case is None:
-            raise await self._unknown(_parse(query)[1])
+        case = await self._named(query)
         moved = await drive.start_rollback(self._world, case.id, None, by, reason)
         if moved.state is CaseState.ROLLING_BACK:
             said = f"Putting the old policies of `{case.role_name}` back; its thread says how it ends."
@@ -93,6 +90,18 @@ class Desk:
             channel=world.settings.refine_channel,
         )
         world.poke()
+        return case
+
+    async def _named(self, query: str) -> Case:
+        """Return the case of a role named by name, ARN, or account/name.
+
+        Raises:
+            NotFoundError: there is none, or there are several.
+        """
+        query = _bare(query)
+        case = await self._known(query)
+        if case is None:
+            raise await self._unknown(_parse(query)[1])
         return case
 
     async def _known(self, query: str) -> Case | None:
@@ -247,10 +256,7 @@ class Desk:
         return Answer(text=payload["text"], blocks=payload.get("blocks"))
 
     async def history(self, query: str) -> Answer:
-        query = _bare(query)
-        case = await self._known(query)
-        if case is None:
-            raise await self._unknown(_parse(query)[1])
+        case = await self._named(query)
         entries = await self._world.store.history(case.id, limit=30)
         payload = messages.history(entries, case)
         return Answer(text=payload["text"], blocks=payload.get("blocks"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -32,7 +32,7 @@ from bot.errors import (
 )
 from bot.flows import checks
 from bot.flows.decide import PAUSED, not_paused
-from bot.flows.world import World, task_text, thread
+from bot.flows.world import World, patience, task_text, thread
 from bot.messages import sums
 from bot.model import (
     Case,
@@ -55,7 +55,6 @@ from bot.rules import Button, Event, Permit, Team
 log = structlog.get_logger()
 
 SKEW = timedelta(minutes=5)  # between AWS's clock and ours
-LOOKS = 1.5  # how the pause between two looks grows
 WRITES = 3  # a write that AWS never showed is sent again at most so often, each time after a read back
 # A throttled write was not done: it is sent again for about half a minute, each time after a look.
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -380,7 +379,7 @@ async def _step(world: World, change: Change, permit: Permit, step: Step, *, sen
     # On disk before the look, not after it: nothing slow may come between the look and the write.
     await world.store.mark(change.id, step.number, StepState.STARTED)
     pauses = iter(PAUSES)
-    again = _patience(world)
+    again = patience(world)
     unknown = 0
     try:
         seen, policy, why = await _look(world, change, step, patient=sent)
@@ -480,22 +479,12 @@ async def _look(
         return seen, policy, f"{step.policy_name} is not what it was any more: somebody else changed it."
 
     seen = await once()
-    for pause in _patience(world):
+    for pause in patience(world):
         if seen[0] == "after" or (seen[0] == "before" and not patient):
             break
         await world.sleep(pause)
         seen = await once()
     return seen
-
-
-def _patience(world: World) -> Iterator[float]:
-    """Yield the pauses between the looks at AWS, until its reads have had the time to follow a write; in seconds."""
-    waited = 0.0
-    pause = 0.2
-    while waited < world.settings.refine_settle_seconds:
-        yield pause
-        waited += pause
-        pause = min(pause * LOOKS, 3.0)
 
 
 def _made(step: Step, policy: RolePolicy | None) -> str:
@@ -531,7 +520,7 @@ async def _verify(world: World, change: Change) -> Role:
 
 async def _read_until(world: World, arn: str, good: Callable[[Role], bool]) -> Role:
     role = await world.aws.role(arn)
-    for pause in _patience(world):
+    for pause in patience(world):
         if good(role):
             break
         await world.sleep(pause)
@@ -672,7 +661,7 @@ async def _begin_back(world: World, case: Case, undone: Change, done: list[tuple
     Raises:
         _OvertakenError: not all of them can be done; nothing was written.
     """
-    patience = _patience(world)
+    pauses = patience(world)
     while True:
         live = await world.aws.role(undone.role_arn)
         steps = rules.undo(done, undone.before, _gone(undone, live))
@@ -680,7 +669,7 @@ async def _begin_back(world: World, case: Case, undone: Change, done: list[tuple
         policies = {arn: await world.aws.policy(arn, role_arn=undone.role_arn) for arn in arns}
         ahead = rules.ahead(steps, live, policies)
         # Reads may still lag behind what was applied a moment ago: another's work is believed in only after a wait.
-        pause = None if len(ahead.todo) == len(steps) else next(patience, None)
+        pause = None if len(ahead.todo) == len(steps) else next(pauses, None)
         if pause is None:
             break
         await world.sleep(pause)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -170,6 +170,16 @@ class World:
         """Wake all who wait for the outbox. Who took `wake` before looking there misses nothing."""
         self.wake.set()
         self.wake = asyncio.Event()
+
+
+def patience(world: World) -> Iterator[float]:
+    """Yield the pauses between the looks at AWS, until its reads have had the time to follow a write; in seconds."""
+    waited = 0.0
+    pause = 0.2
+    while waited < world.settings.refine_settle_seconds:
+        yield pause
+        waited += pause
+        pause = min(pause * 1.5, 3.0)
 
 
 def task_text(**task: object) -> str:
