@@ -571,7 +571,7 @@ def effect(step: Step, role: Role, policy: RolePolicy | None) -> Effect:
     `policy` is the managed policy of the step as read by its ARN, None where there is none. Whether a step that is to
     do may be done is another question: see `hindrance`.
     """
-    attached = any(p.arn == step.policy_arn for p in role.policies) if step.policy_arn else False
+    attached = any(p.arn == step.policy_arn for p in role.policies)
     inline = next((p.text for p in role.policies if p.key == f"inline/{step.policy_name}"), "")
     match step.kind:
         case StepKind.CREATE_POLICY:
@@ -703,7 +703,7 @@ def ahead(steps: Iterable[Step], role: Role, policies: Mapping[str, RolePolicy |
 
 def _inverse(step: Step, role: Role, policy: RolePolicy | None, restored: Collection[str]) -> Effect:
     """Tell whether an inverse is still to do, done (by whomever), or overtaken; documents matter, not versions."""
-    attached = any(p.arn == step.policy_arn for p in role.policies) if step.policy_arn else False
+    attached = any(p.arn == step.policy_arn for p in role.policies)
     match step.kind:
         case StepKind.ATTACH if attached:
             return "after"  # somebody put it back, and its text is its owner's

@@ -313,6 +313,39 @@ def test_inline_policies_fit_in_their_quota_at_every_moment() -> None:
     assert len(rules.plan(proposal(over, outcome(one, "{}"), outcome(two, None)), over)) == 2
 
 
+@pytest.mark.parametrize("used", [{"attachments": 2}, {"boundary_uses": 1}])
+def test_a_policy_that_others_use_since_the_proposal_is_left_to_them(used: dict[str, int]) -> None:
+    """Its text is the proposal's, and so is the digest; the new document goes to a copy all the same."""
+    asked = proposal(role(managed("P", '{"old":1}')), outcome(managed("P"), '{"n":1}'))
+    kinds = [(s.kind, s.policy_arn) for s in rules.plan(asked, role(managed("P", '{"old":1}', **used)))]
+    copy = "arn:aws:iam::123456789012:policy/refine/P"
+    assert kinds == [(StepKind.CREATE_POLICY, copy), (StepKind.ATTACH, copy), (StepKind.DETACH, managed("P").arn)]
+    assert [s.kind for s in rules.plan(asked, asked.role)] == [StepKind.CREATE_VERSION], "where it is the role's alone"
+
+
+def test_what_comes_back_is_attached_as_it_is_or_made_anew_and_the_rest_stays() -> None:
+    """A give-back brings policies that the role has not any more, and leaves those that it has."""
+    stays = managed("Stays", '{"s":1}')
+    gone = [aws_managed("Gone"), managed("Lost", '{"l":1}'), inline("Put", '{"p":1}')]
+    asked = proposal(
+        role(stays),
+        outcome(stays, stays.text),
+        outcome(stays, '{"more":1}', "Stays-2"),
+        outcome(gone[0], gone[0].text),
+        outcome(gone[1], '{"l":2}', "Lost-2"),
+        outcome(gone[2], gone[2].text),
+    )
+    base = "arn:aws:iam::123456789012:policy/refine"
+    assert [(s.kind, s.policy_arn, s.text) for s in rules.plan(asked, asked.role)] == [
+        (StepKind.CREATE_POLICY, f"{base}/Stays-2", '{"more":1}'),
+        (StepKind.ATTACH, f"{base}/Stays-2", '{"more":1}'),
+        (StepKind.ATTACH, gone[0].arn, gone[0].text),
+        (StepKind.CREATE_POLICY, f"{base}/Lost-2", '{"l":2}'),
+        (StepKind.ATTACH, f"{base}/Lost-2", '{"l":2}'),
+        (StepKind.PUT_INLINE, "", '{"p":1}'),
+    ]
+
+
 def test_an_unchanged_policy_is_not_written() -> None:
     one, two = managed("One"), managed("Two")
     same = replace(outcome(one, one.text), outcome=Outcome.UNCHANGED)
@@ -669,6 +702,7 @@ def test_the_old_text_in_a_new_version_is_the_old_text() -> None:
     account.versions[POLICY.arn]["v3"], account.default[POLICY.arn] = POLICY.text, "v3"
     left = [s.kind for s in look(account, back).todo if s.policy_arn == POLICY.arn]
     assert left == [StepKind.DELETE_VERSION], "the trimmed version is in nobody's way, and goes"
+    assert look(account, back).overtaken == ()
     del account.versions[POLICY.arn]["v2"]
     assert [s for s in look(account, back).todo if s.policy_arn == POLICY.arn] == []
 
@@ -684,6 +718,9 @@ def test_an_original_that_somebody_attached_by_hand_stays_as_its_owner_has_it() 
     assert rules.amiss(back, todo, MANY.role, account.role()) == ()
     assert rules.beyond(MANY.role, account.role()) == ("Shared",)
     assert rules.amiss(back, back, MANY.role, account.role()) == ("Shared",), "had Refine attached it"
+    account.attached.remove(SHARED.arn)
+    account.inline["Theirs"] = "{}"
+    assert rules.beyond(MANY.role, account.role()) == ("Shared", "Theirs"), "what went and what came"
 
 
 def test_a_rollback_without_room_is_not_begun() -> None:
@@ -695,9 +732,12 @@ def test_a_rollback_without_room_is_not_begun() -> None:
     assert full.full == "the role may have 2 attached policies"
     at_most = replace(account.role(), quotas=Quotas(attached_policies=3))
     assert rules.ahead(back, at_most, {s.policy_arn: account.policy(s.policy_arn) for s in back}).full == ""
-    account.versions[POLICY.arn] |= {f"v{n}": "{}" for n in range(3, 7)}
+    account.versions[POLICY.arn] |= {f"v{n}": "{}" for n in range(3, 6)}
+    assert look(account, back).full == "", "a version that is there needs no room"
     del account.versions[POLICY.arn]["v1"]
     anew = rules.undo(done, MANY.role, {POLICY.arn})
+    assert look(account, anew).full == ""
+    account.versions[POLICY.arn]["v6"] = "{}"
     assert look(account, anew).full == "P may have 5 versions"
     account.inline["Theirs"] = "x" * 10_230
     assert look(account, back).full == "the role's inline policies may have 10,240 characters together"
@@ -719,6 +759,12 @@ def test_a_policy_that_others_use_by_now_is_not_rolled_back_under_them() -> None
     for used, names in (({"attachments": 1}, []), ({"attachments": 2}, ["P"]), ({"boundary_uses": 1}, ["P"])):
         mine = policies | {POLICY.arn: replace(account.policy(POLICY.arn), **used)}
         assert [d.name for d in rules.ahead(back, account.role(), mine).overtaken] == names
+
+
+def test_a_version_that_is_in_force_is_not_deleted_by_a_rollback() -> None:
+    account, _, back = done_and_undone()
+    last = [s for s in back if s.kind is StepKind.DELETE_VERSION]
+    assert look(account, tuple(last)).todo == (), "v2 is, because nothing has set v1 before"
 
 
 # -------------------- what AWS shows of a step

@@ -18,9 +18,9 @@ BRING = (
     "tests/benchmarks",  # the processes that a test starts look for the module that runs them all
 )
 PARTS = {
-    "rules": ("bot/rules.py", ("tests/test_rules.py", "tests/test_rules_random.py", "tests/test_drive.py")),
-    "drive": ("bot/flows/drive.py", ("tests/test_drive.py", "tests/test_torture.py")),
-    "checks": ("bot/flows/checks.py", ("tests/test_drive.py",)),
+    "rules": ("bot/rules.py", (("tests/test_rules.py", "tests/test_rules_random.py"), ("tests/test_drive.py",))),
+    "drive": ("bot/flows/drive.py", (("tests/test_drive.py", "tests/test_give_back.py"), ("tests/test_torture.py",))),
+    "checks": ("bot/flows/checks.py", (("tests/test_drive.py",),)),
 }
 
 
@@ -31,11 +31,11 @@ def say(text: str) -> None:
 def main() -> None:
     results: dict[str, dict[str, int] | None] = {}
     for part in sys.argv[1:] or list(PARTS):
-        module, tests = PARTS[part]
+        module, stages = PARTS[part]
         say(f"== {module}")
         results[part] = campaign(
             [module],
-            tests,
+            stages,
             BRING,
             count=int(os.environ.get("REFINE_MUTANTS", "0")),
             say=say,

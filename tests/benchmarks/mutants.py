@@ -1,7 +1,7 @@
 """Mutation testing, shared by the benchmarks: break one place of a module, and see whether the tests notice.
 
 The tests of a mutant run in a fork of this process, which has every library already, and stop at the first failure.
-Those that noticed the most mutants of the module in the least time come first.
+Only those run that execute the broken statement, and those that noticed the most mutants in the least time come first.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from types import FrameType, MappingProxyType
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
@@ -52,11 +54,26 @@ class Mutator(ast.NodeTransformer):
 
     def __init__(self, number: int = -1) -> None:
         self.number = number
-        self.places: list[str] = []
+        self.places: list[tuple[str, range | None]] = []
+        self._lines = range(0)  # of the statement at hand
+        self._in_function = False
 
     def _here(self, node: ast.AST, what: str) -> bool:
-        self.places.append(f"line {getattr(node, 'lineno', 0)}: {what}")
+        self.places.append((f"line {getattr(node, 'lineno', 0)}: {what}", self._lines if self._in_function else None))
         return len(self.places) - 1 == self.number
+
+    def visit(self, node: ast.AST) -> Any:
+        if not isinstance(node, ast.stmt):
+            return super().visit(node)
+        outside = self._lines, self._in_function
+        # Without the lines of the statements in it, and as they are before anything is changed.
+        inner = [] if isinstance(node, ast.Match) else getattr(node, "body", [])
+        last = inner[0].lineno - 1 if inner else node.end_lineno or node.lineno
+        self._lines = range(node.lineno, max(last, node.lineno) + 1)
+        self._in_function |= isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        changed = super().visit(node)
+        self._lines, self._in_function = outside
+        return changed
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         if node.value is not None:
@@ -143,8 +160,8 @@ class Mutator(ast.NodeTransformer):
         return node
 
 
-def places(file: Path) -> list[str]:
-    """Return what can be broken in a module, in order."""
+def places(file: Path) -> list[tuple[str, range | None]]:
+    """Return what can be broken in a module, in order, and the lines that a test executes to notice; None: every test."""
     mutator = Mutator()
     mutator.visit(ast.parse(file.read_text(encoding="utf-8")))
     return mutator.places
@@ -154,18 +171,20 @@ class Mutant(NamedTuple):
     module: str  # its path from the root
     number: int  # of the place in it; -1: unchanged
     what: str
+    lines: range | None = None  # of the broken statement; None: it is executed when the module is read
 
 
 class Fate(NamedTuple):
     mutant: Mutant
-    what: str  # "killed" | "survives" | "hangs"; "broken": pytest did not get as far as the tests
+    what: str  # "killed" | "survives" | "hangs" | "unseen": no test goes there; "broken": pytest did not run the tests
     reports: Mapping[str, tuple[bool, float]]  # by test: whether it failed, and its seconds
     said: str  # the end of what pytest said
+    seen: Mapping[str, Mapping[str, list[int]]] = MappingProxyType({})  # by test and module, unchanged: its lines
 
 
 def campaign(
     modules: Sequence[str],
-    tests: Sequence[str],
+    stages: Sequence[Sequence[str]],
     bring: Sequence[str],
     *,
     count: int,
@@ -176,7 +195,7 @@ def campaign(
 
     Args:
         modules: paths of the modules from the root.
-        tests: paths of the tests that are to notice.
+        stages: paths of the tests that are to notice, the quick ones first; who survives them meets the next.
         bring: folders and files that the tests need beside `bot` and themselves.
         count: how many places; 0 for every one.
         say: where to say it.
@@ -184,49 +203,81 @@ def campaign(
 
     None: the tests fail without a mutation already.
     """
-    for each in tests:
+    every_test = [test for tests in stages for test in tests]
+    for each in every_test:
         importlib.import_module(each.removesuffix(".py").replace("/", "."))
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "base"
         ignore = shutil.ignore_patterns("__pycache__", "benchmarks")
-        for each in ("bot", "tests/__init__.py", *bring, *tests):
+        for each in ("bot", "tests/__init__.py", *bring, *every_test):
             (base / each).parent.mkdir(parents=True, exist_ok=True)
             if (ROOT / each).is_file():
                 shutil.copy(ROOT / each, base / each)
             else:
                 shutil.copytree(ROOT / each, base / each, ignore=ignore)
         (base / "conftest.py").write_text(CONFTEST, encoding="utf-8")
-        every = [Mutant(m, n, what) for m in modules for n, what in enumerate(places(base / m))]
+        every = [Mutant(m, n, *place) for m in modules for n, place in enumerate(places(base / m))]
         dice = random.Random(os.environ.get("REFINE_SEED", "1"))
-        chosen = dice.sample(every, min(count or len(every), len(every)))
-        took: dict[str, float] = {}
-        killers: dict[str, Counter[str]] = defaultdict(Counter)
-        for fate in _fates(base, [Mutant(modules[0], -1, "")], tests, {}, killers, seconds):
-            if fate.what != "survives":
-                say(f"The tests fail without a mutation already ({fate.what}):\n{fate.said}")
-                return None
-            took = {test: spent for test, (_, spent) in fate.reports.items()}
-        say(f"mutants: {len(chosen)} of {len(every)}; {len(took)} tests take {sum(took.values()):.0f} s")
+        left = dice.sample(every, min(count or len(every), len(every)))
+        say(f"mutants: {len(left)} of {len(every)}")
         fates: Counter[str] = Counter()
-        for fate in _fates(base, chosen, tests, took, killers, seconds):
-            fates[fate.what] += 1
-            killers[fate.mutant.module].update(test for test, (failed, _) in fate.reports.items() if failed)
-            if fate.what != "killed":
-                say(f"  {fate.what}: {fate.mutant.module} {fate.mutant.what}")
-            if fate.what == "broken":
-                say(fate.said)
-            if fates.total() % 25 == 0:
-                say(f"  {fates.total()} so far: {dict(fates)}")
+        for tests in stages:
+            last = tests is stages[-1]
+            found = _stage(base, left, modules, tests, seconds, say)
+            if found is None:
+                return None
+            left = [f.mutant for f in found if f.what in {"survives", "unseen"}]
+            fates.update(f.what for f in found if last or f.mutant not in left)
+        for mutant in sorted(left, key=lambda m: m[:2]):
+            say(f"  left: {mutant.module} {mutant.what}")
         return dict(fates)
+
+
+def _stage(
+    base: Path,
+    mutants: Sequence[Mutant],
+    modules: Sequence[str],
+    tests: Sequence[str],
+    seconds: int,
+    say: Callable[[str], None],
+) -> list[Fate] | None:
+    """Return what becomes of each mutant under these tests; None: they fail without one."""
+    (plain,) = _fates(base, [Mutant(modules[0], -1, "")], modules, lambda _: dict.fromkeys(tests, 0.0), seconds)
+    if plain.what != "survives":
+        say(f"The tests fail without a mutation already ({plain.what}):\n{plain.said}")
+        return None
+    took = {test: spent for test, (_, spent) in plain.reports.items()}
+    killers: dict[str, Counter[str]] = defaultdict(Counter)
+
+    def worth(mutant: Mutant) -> dict[str, float]:
+        """Return the tests that execute the broken statement, and which to run first: the largest number."""
+        return {
+            test: (killers[mutant.module][test] + 0.1) / (spent + 0.01)
+            for test, spent in took.items()
+            if mutant.lines is None or any(n in mutant.lines for n in plain.seen[test].get(mutant.module, ()))
+        }
+
+    say(f"  {len(mutants)} mutants meet {len(took)} tests of {sum(took.values()):.0f} s")
+    found: list[Fate] = []
+    for fate in _fates(base, mutants, modules, worth, seconds, took):
+        found.append(fate)
+        killers[fate.mutant.module].update(test for test, (failed, _) in fate.reports.items() if failed)
+        if fate.what != "killed":
+            say(f"  {fate.what}: {fate.mutant.module} {fate.mutant.what}")
+        if fate.what == "broken":
+            say(fate.said)
+        if len(found) % 25 == 0:
+            say(f"  {len(found)} so far: {dict(Counter(f.what for f in found))}")
+    return found
 
 
 def _fates(
     base: Path,
     mutants: Iterable[Mutant],
-    tests: Sequence[str],
-    took: Mapping[str, float],
-    killers: Mapping[str, Counter[str]],
+    modules: Sequence[str],
+    worth: Callable[[Mutant], dict[str, float]],
     seconds: int,
+    took: Mapping[str, float] = MappingProxyType({}),
 ) -> Iterator[Fate]:
     """Yield each mutant's fate, as soon as it is known."""
     waiting, running = iter(mutants), dict[int, tuple[Mutant, tempfile.TemporaryDirectory[str]]]()
@@ -235,9 +286,12 @@ def _fates(
             mutant = next(waiting, None)
             if mutant is None:
                 break
+            tests = worth(mutant)
+            if not tests:
+                yield Fate(mutant, "unseen", {}, "")
+                continue
             folder = tempfile.TemporaryDirectory()
-            by_worth = {t: (killers[mutant.module][t] + 0.1) / (s + 0.01) for t, s in took.items()}
-            running[_start(base, mutant, Path(folder.name), tests, by_worth, seconds)] = mutant, folder
+            running[_start(base, mutant, Path(folder.name), modules, tests, seconds, took)] = mutant, folder
         if not running:
             return
         pid, status = os.wait()
@@ -247,16 +301,22 @@ def _fates(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)  # what its tests left behind
         told, said = Path(folder.name) / "reports", Path(folder.name) / "said"
-        reports = json.loads(told.read_text(encoding="utf-8")) if told.exists() else {}
+        reports, seen = json.loads(told.read_text(encoding="utf-8")) if told.exists() else ({}, {})
         words = said.read_text(encoding="utf-8", errors="replace")[-3000:] if said.exists() else ""
         with contextlib.suppress(OSError):
             folder.cleanup()
         what = "hangs" if os.WIFSIGNALED(status) else ENDS.get(os.WEXITSTATUS(status), "broken")
-        yield Fate(mutant, what, reports, words)
+        yield Fate(mutant, what, reports, words, seen)
 
 
 def _start(
-    base: Path, mutant: Mutant, folder: Path, tests: Sequence[str], by_worth: Mapping[str, float], seconds: int
+    base: Path,
+    mutant: Mutant,
+    folder: Path,
+    modules: Sequence[str],
+    tests: Mapping[str, float],
+    seconds: int,
+    took: Mapping[str, float],
 ) -> int:
     """Run the tests of a tree in a child that has the libraries already, but nothing of the tree; return its pid."""
     child = os.fork()
@@ -282,12 +342,16 @@ def _start(
         said = os.open(folder / "said", os.O_WRONLY | os.O_CREAT)
         os.dup2(said, 1)
         os.dup2(said, 2)
-        watch = _Watch(by_worth)
+        watch = _Watch(tests, took)
+        if mutant.number < 0:
+            watch.look_at({str(home / module): module for module in modules})
         code = int(pytest.main([
             "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", "/dev/null", "-o", "asyncio_mode=auto",
-            "--rootdir", str(home), "--confcutdir", str(home), *tests,
+            "--rootdir", str(home), "--confcutdir", str(home), *sorted({test.partition("::")[0] for test in tests}),
         ], plugins=[watch]))  # fmt: skip
-        (folder / "reports").write_text(json.dumps(watch.reports), encoding="utf-8")
+        sys.settrace(None)
+        found = {t: {m: sorted(lines) for m, lines in by.items()} for t, by in watch.seen.items()}
+        (folder / "reports").write_text(json.dumps([watch.reports, found]), encoding="utf-8")
         atexit._run_exitfuncs()  # the database servers of the tests
     except BaseException:
         traceback.print_exc()
@@ -297,14 +361,38 @@ def _start(
 
 
 class _Watch:
-    """Let the tests that are worth most run first, and note what becomes of each."""
+    """Run these tests, those that are worth most first, and note what becomes of each and which lines it executes."""
 
-    def __init__(self, by_worth: Mapping[str, float]) -> None:
-        self.by_worth = by_worth
+    def __init__(self, tests: Mapping[str, float], took: Mapping[str, float]) -> None:
+        self.tests = tests  # or their files: then all that is in them
+        self.took = took
         self.reports: dict[str, tuple[bool, float]] = {}
+        self.seen: dict[str, dict[str, set[int]]] = {}
+        self._now: dict[str, set[int]] = defaultdict(set)
+
+    def look_at(self, files: Mapping[str, str]) -> None:
+        """Note the executed lines of these files, by the module's name; those of other processes are not seen."""
+
+        def line(frame: FrameType, event: str, _: object) -> Any:
+            self._now[files[frame.f_code.co_filename]].add(frame.f_lineno)
+            return line
+
+        def call(frame: FrameType, event: str, arg: object) -> Any:
+            return line(frame, event, arg) if frame.f_code.co_filename in files else None
+
+        threading.settrace(call)
+        sys.settrace(call)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items.sort(key=lambda item: -self.by_worth.get(item.nodeid, 0))
+        items[:] = [i for i in items if i.nodeid in self.tests or i.nodeid.partition("::")[0] in self.tests]
+        items.sort(key=lambda item: -self.tests.get(item.nodeid, 0))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
+        self._now = self.seen[item.nodeid] = defaultdict(set)
+        if item.nodeid in self.took:
+            signal.alarm(30 + 10 * int(self.took[item.nodeid]))  # a mutant that hangs does so in one test
+        return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         failed, spent = self.reports.get(report.nodeid, (False, 0.0))

@@ -323,13 +323,16 @@ ROLES = {
     "administrator": ["*"],
 }
 BUSY = (
-    "ec2", "s3", "sqs", "dynamodb", "lambda", "iam", "kms", "logs", "cloudwatch", "sts", "ssm", "rds", "ecs", "ecr",
-    "sns", "events", "secretsmanager", "cloudformation", "elasticloadbalancing", "autoscaling",
+    "ec2", "s3", "sqs", "dynamodb", "lambda", "kms", "logs", "cloudwatch", "sts", "ssm", "ecr", "sns", "events",
+    "secretsmanager", "cloudformation", "elasticloadbalancing", "autoscaling",
 )  # fmt: skip
 
 
 def report(actions: list[str], seed: int) -> Evidence:
-    """A report in which half of the actions are tracked and a third of those used, of the services that are busy."""
+    """A report in which half of the actions are tracked and a third of those used, of the services that are busy.
+
+    Seven of the wide role's ten services are: repokid takes whole services away, and has some to take.
+    """
     r = random.Random(seed)
     services: dict[str, list[str]] = {}
     for a in actions:

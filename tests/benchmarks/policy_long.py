@@ -315,7 +315,7 @@ def mutants() -> bool:
     only = os.environ.get("REFINE_MUTATED", " ".join(MUTATED)).split()
     fates = campaign(
         [f"bot/policy/{m}.py" for m in only],
-        [f"tests/policy/{t}.py" for t in TESTS],
+        [[f"tests/policy/{t}.py" for t in TESTS]],
         ["tests/policy"],
         count=int(os.environ.get("REFINE_MUTANTS", "240")),
         say=say,
