@@ -302,12 +302,12 @@ def _pattern(r: random.Random) -> str:
 # -------------------- mutants
 
 MUTATED = (
-    "patterns", "check", "verdicts", "fit", "engine", "compact", "catalogue", "language", "warn", "rehearse",
+    "patterns", "check", "verdicts", "fit", "engine", "compact", "catalogue", "language", "warn", "rehearse", "give",
 )  # fmt: skip
-TESTS = (
-    "test_cases", "test_language", "test_knowledge", "test_patterns", "test_checker", "test_compact",
-    "test_explanations", "test_properties", "test_strangers",
-)  # fmt: skip
+STAGES = (
+    ("cases", "language", "patterns", "checker", "compact", "strangers", "give"),
+    ("explanations", "properties", "knowledge"),
+)
 
 
 def mutants() -> bool:
@@ -315,7 +315,7 @@ def mutants() -> bool:
     only = os.environ.get("REFINE_MUTATED", " ".join(MUTATED)).split()
     fates = campaign(
         [f"bot/policy/{m}.py" for m in only],
-        [[f"tests/policy/{t}.py" for t in TESTS]],
+        [[f"tests/policy/test_{t}.py" for t in tests] for tests in STAGES],
         ["tests/policy"],
         count=int(os.environ.get("REFINE_MUTANTS", "240")),
         say=say,
