@@ -309,6 +309,9 @@ def test_inline_policies_fit_in_their_quota_at_every_moment() -> None:
         else:
             with pytest.raises(NotAllowedError, match="17 characters together, and the change would need 18 for a"):
                 rules.plan(proposal(full, *parts), full)
+    other = managed("Other")
+    full = role(one, two, other, quotas=Quotas(role_policies_size=17))
+    assert rules.plan(proposal(full, outcome(other, '{"n":"of no account here"}')), full)
     over = role(one, two, quotas=Quotas(role_policies_size=5))
     assert len(rules.plan(proposal(over, outcome(one, "{}"), outcome(two, None)), over)) == 2
 
@@ -325,7 +328,7 @@ def test_a_policy_that_others_use_since_the_proposal_is_left_to_them(used: dict[
 
 def test_what_comes_back_is_attached_as_it_is_or_made_anew_and_the_rest_stays() -> None:
     """A give-back brings policies that the role has not any more, and leaves those that it has."""
-    stays = managed("Stays", '{"s":1}')
+    stays = managed("Stays", '{"s":1}', attachments=2)
     gone = [aws_managed("Gone"), managed("Lost", '{"l":1}'), inline("Put", '{"p":1}')]
     asked = proposal(
         role(stays),
@@ -627,6 +630,11 @@ def test_a_deleted_version_is_made_anew_from_the_journal_only() -> None:
     forged = (replace(steps[0], text='{"more":1}'), steps[1])
     with pytest.raises(NotAllowedError):
         rules.permit_back(replace(back, steps=forged), change, {1: "v2"}, now, Guard(), begun=False)
+
+
+def test_a_version_whose_id_is_not_known_is_not_deleted() -> None:
+    (again,) = rules.undo([(applied(GOOD).steps[0], "")], GOOD.role)
+    assert (again.kind, again.text) == (StepKind.SET_DEFAULT_VERSION, POLICY.text)
 
 
 SHARED = managed("Shared", '{"shared":1}', attachments=2)
