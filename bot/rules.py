@@ -463,10 +463,8 @@ def _inline_room(role: Role, steps: Iterable[Step]) -> None:
     sizes = {p.name: size(p.text) for p in role.policies if p.kind is PolicyKind.INLINE}
     for step in steps:
         before = sum(sizes.values())
-        if step.kind is StepKind.PUT_INLINE:
+        if step.kind is StepKind.PUT_INLINE:  # what is deleted goes last, and makes no room
             sizes[step.policy_name] = size(step.text)
-        elif step.kind is StepKind.DELETE_INLINE:
-            sizes.pop(step.policy_name)
         if before < sum(sizes.values()) > role.quotas.role_policies_size:
             raise NotAllowedError(
                 f"The role's inline policies may have {role.quotas.role_policies_size:,} characters together, and the "

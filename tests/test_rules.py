@@ -314,6 +314,7 @@ def test_inline_policies_fit_in_their_quota_at_every_moment() -> None:
     assert rules.plan(proposal(full, outcome(other, '{"n":"of no account here"}')), full)
     over = role(one, two, quotas=Quotas(role_policies_size=5))
     assert len(rules.plan(proposal(over, outcome(one, "{}"), outcome(two, None)), over)) == 2
+    assert len(rules.plan(proposal(over, outcome(one, '{"a": 2}')), over)) == 1
 
 
 @pytest.mark.parametrize("used", [{"attachments": 2}, {"boundary_uses": 1}])
