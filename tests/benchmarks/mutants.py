@@ -176,7 +176,7 @@ class Mutant(NamedTuple):
 
 class Fate(NamedTuple):
     mutant: Mutant
-    what: str  # "killed" | "survives" | "hangs" | "unseen": no test goes there; "broken": pytest did not run the tests
+    what: str  # "killed" | "survives" | "hangs"; "broken": pytest did not get as far as the tests
     reports: Mapping[str, tuple[bool, float]]  # by test: whether it failed, and its seconds
     said: str  # the end of what pytest said
     seen: Mapping[str, Mapping[str, list[int]]] = MappingProxyType({})  # by test and module, unchanged: its lines
@@ -226,7 +226,7 @@ def campaign(
             found = _stage(base, left, modules, tests, seconds, say)
             if found is None:
                 return None
-            left = [f.mutant for f in found if f.what in {"survives", "unseen"}]
+            left = [f.mutant for f in found if f.what == "survives"]
             fates.update(f.what for f in found if last or f.mutant not in left)
         for mutant in sorted(left, key=lambda m: m[:2]):
             say(f"  left: {mutant.module} {mutant.what}")
@@ -250,12 +250,13 @@ def _stage(
     killers: dict[str, Counter[str]] = defaultdict(Counter)
 
     def worth(mutant: Mutant) -> dict[str, float]:
-        """Return the tests that execute the broken statement, and which to run first: the largest number."""
-        return {
-            test: (killers[mutant.module][test] + 0.1) / (spent + 0.01)
-            for test, spent in took.items()
-            if mutant.lines is None or any(n in mutant.lines for n in plain.seen[test].get(mutant.module, ()))
-        }
+        """Return the tests that execute the broken statement, and which to run first: the largest number.
+
+        Where none was seen to, all: another process may, or what kept its answer from before the first test.
+        """
+        lines = mutant.lines or ()
+        there = [t for t in took if any(n in lines for n in plain.seen[t].get(mutant.module, ()))] or list(took)
+        return {t: (killers[mutant.module][t] + 0.1) / (took[t] + 0.01) for t in there}
 
     say(f"  {len(mutants)} mutants meet {len(took)} tests of {sum(took.values()):.0f} s")
     found: list[Fate] = []
@@ -286,12 +287,8 @@ def _fates(
             mutant = next(waiting, None)
             if mutant is None:
                 break
-            tests = worth(mutant)
-            if not tests:
-                yield Fate(mutant, "unseen", {}, "")
-                continue
             folder = tempfile.TemporaryDirectory()
-            running[_start(base, mutant, Path(folder.name), modules, tests, seconds, took)] = mutant, folder
+            running[_start(base, mutant, Path(folder.name), modules, worth(mutant), seconds, took)] = mutant, folder
         if not running:
             return
         pid, status = os.wait()
