@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,6 +107,29 @@ def test_new_access_is_refused(name: str) -> None:
     assert not proof.no_new_access
     assert not proof.holds
     assert proof.problems
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "inside"),
+    [
+        ("sqs:Get?", "sqs:Gets", True),
+        ("sqs:Get?", "sqs:Get", False),
+        ("sqs:Get?", "sqs:GetQueueUrl", False),
+        ("sqs:Get?", "sqs:Get*", False),
+        ("sqs:Get*", "sqs:Get", True),
+        ("sqs:Get*", "sqs:Get?", True),
+        ("sqs:Get*turl", "sqs:GeturlTurl", True),
+        ("sqs:Get*turl", "sqs:GeTurl", False),
+        ("sqs:Get*t?", "sqs:Gett?", True),
+        ("sqs:*", "sqs:Get*", True),
+    ],
+)
+def test_what_one_pattern_means_is_inside_another_or_not(old: str, new: str, inside: bool) -> None:
+    def of(action: str) -> str:
+        return json.dumps({"Statement": [{"Effect": "Allow", "Action": action, "Resource": "*"}]})
+
+    proof = check([replace(OLD_POLICY, text=of(old))], [outcome(of(new))], ())
+    assert proof.no_new_access == inside, proof.problems
 
 
 LOST = {

@@ -14,7 +14,7 @@ from syrupy.assertion import SnapshotAssertion
 from bot import offline
 from bot.model import PolicyKind, RolePolicy, Verdict
 from bot.offline import as_diff, as_explanation, as_json, as_text
-from bot.policy import load_catalogue, trim
+from bot.policy import Call, calls_of, load_catalogue, rehearse, trim
 from bot.policy.explain import granted_where, tier_sentence, unknown_sentence
 from bot.policy.warn import CODES
 from tests.policy.test_cases import CASES, NOW, answer, answered, evidence, policies, settings
@@ -138,8 +138,6 @@ def test_the_explanation_of_one_action(snapshot: SnapshotAssertion) -> None:
 
 
 def test_the_calls_of_the_report_go_on_being_allowed() -> None:
-    from bot.policy import calls_of, rehearse
-
     calls = calls_of(evidence(CASE), NOW - timedelta(days=90))
     assert {c.action for c in calls} == {"sqs:CreateQueue", "lambda:CreateFunction"}
     said = rehearse(policies(CASE), answer(CASE).policies, calls)
@@ -147,8 +145,6 @@ def test_the_calls_of_the_report_go_on_being_allowed() -> None:
 
 
 def test_a_rehearsal_tells_what_would_be_refused_and_what_was_refused_before() -> None:
-    from bot.policy import Call, rehearse
-
     calls = [
         Call(action="sqs:DeleteQueue", resource="arn:aws:sqs:eu-west-1:111122223333:q"),
         Call(action="SQS:createqueue", resource="arn:aws:sqs:eu-west-1:111122223333:q"),
@@ -164,8 +160,6 @@ def test_a_rehearsal_tells_what_would_be_refused_and_what_was_refused_before() -
 
 
 def test_a_rehearsal_minds_resources_and_says_where_conditions_decide() -> None:
-    from bot.policy import Call, rehearse
-
     where = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::a/${aws:username}/*"}
     when = {**where, "Condition": {"Bool": {"aws:SecureTransport": "true"}}, "Resource": "*"}
     other = {"Effect": "Allow", "Action": "s3:GetObject", "NotResource": "arn:aws:s3:::a/*"}
@@ -184,6 +178,31 @@ def test_a_rehearsal_minds_resources_and_says_where_conditions_decide() -> None:
     assert rehearse(old, [nowhere], [vague]).refused == (vague,)
     far = Call(action="s3:GetObject", resource="arn:aws:s3:::b/x")
     assert rehearse(old, [none], [far]).unsure == (far,)
+
+
+@pytest.mark.parametrize(
+    ("deny", "call", "counts"),
+    [
+        ({"Resource": "*"}, Call(action="s3:GetObject"), False),
+        ({"Resource": ["arn:aws:s3:::a/*"]}, Call(action="s3:GetObject"), True),
+        ({"NotResource": "*"}, Call(action="s3:GetObject"), True),
+        ({"Resource": "*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}, Call(action="s3:GetObject"), True),
+        ({"Resource": "arn:aws:s3:::a/*"}, Call(action="s3:GetObject", resource="arn:aws:s3:::a/x"), False),
+        ({"Resource": "arn:aws:s3:::a/*"}, Call(action="s3:GetObject", resource="arn:aws:s3:::b/x"), True),
+        ({"NotResource": "arn:aws:s3:::a/*"}, Call(action="s3:GetObject", resource="arn:aws:s3:::b/x"), False),
+    ],
+)
+def test_a_call_that_a_deny_refused_before_is_not_counted(deny: dict[str, Any], call: Call, counts: bool) -> None:
+    """Where it may not have been about the call, it is taken not to be: better one call too many to look at."""
+    no = {"Effect": "Deny", "Action": "s3:Get*", **deny}
+    case = {"policies": {"P": {"Version": "2012-10-17", "Statement": [ALLOW, no]}}, "report": {}}
+    [outcome] = answer(case).policies
+    gone = replace(outcome, text=None)
+    said = rehearse(policies(case), [gone], [call, Call(action="sqs:SendMessage")])
+    assert (said.calls, said.allowed, said.refused) == (2, int(counts), (call,) if counts else ())
+
+
+ALLOW = {"Effect": "Allow", "Action": ["s3:*", "kms:Decrypt"], "Resource": "*"}
 
 
 KEEP = " To keep it: --keep sqs:SendFax."

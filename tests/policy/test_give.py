@@ -205,6 +205,14 @@ def test_a_pattern_of_an_unknown_service_names_what_it_brings() -> None:
     assert made.give_back.actions == ("newsvc:Act", "newsvc:Act*", "newsvc:ActMore")
 
 
+def test_a_pattern_of_an_unknown_service_brings_nothing_that_it_does_not_match() -> None:
+    text = document(QUEUE, {"Effect": "Allow", "Action": ["newsvc:Act*", "newsvc:Other*"], "Resource": "*"})
+    first = trimmed([inline("P", text)], IDLE)
+    made = back(first, applied(first), ["newsvc:Act*"], first.role)
+    assert made.give_back is not None
+    assert made.give_back.actions == ("newsvc:Act*",)
+
+
 def test_a_permission_that_a_given_action_needs_is_not_given_unasked() -> None:
     """The engine would keep `iam:PassRole` beside `lambda:CreateFunction`: a give-back gives what is named."""
     text = document(
