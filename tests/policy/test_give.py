@@ -295,21 +295,24 @@ def test_a_give_back_that_has_no_room_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wrong"),
+    ("text", "wrong", "wider"),
     [
-        (document({**BUCKET, "Action": ["s3:PutObject", "s3:GetObject"]}, NO), "s3:GetObject was not asked for"),
-        (document({**BUCKET, "Action": ["s3:PutObject"], "Resource": "*"}, NO), "inside no old one"),
-        (document({**BUCKET, "Action": ["s3:PutObject"]}), "is gone"),
-        (document(NO), "s3:PutObject is lost"),
+        (document({**BUCKET, "Action": ["s3:PutObject", "s3:GetObject"]}, NO), "s3:GetObject was not asked for", True),
+        (document({**BUCKET, "Action": ["s3:PutObject"], "Resource": "*"}, NO), "inside no old one", True),
+        (document({**BUCKET, "Action": ["s3:PutObject"]}), "is gone", True),
+        (document(NO), "s3:PutObject is lost", False),
     ],
 )
-def test_the_checker_refuses_a_give_back_that_gives_more_or_less_than_is_named(text: str, wrong: str) -> None:
+def test_the_checker_refuses_a_give_back_that_gives_more_or_less_than_is_named(
+    text: str, wrong: str, wider: bool
+) -> None:
     first = trimmed([inline("P", document(BUCKET, NO))], IDLE)
     made = back(first, applied(first), ["s3:PutObject"], first.role)
     assert made.give_back is not None
     bad = replace(made.trim, policies=(replace(made.trim.policies[0], text=text),))
     proof = prove(first.role.policies, made.role.policies, bad, made.give_back)
     assert not proof.holds
+    assert proof.no_new_access != wider
     assert wrong in "; ".join(proof.problems)
 
 
@@ -332,7 +335,9 @@ def test_the_checker_sees_what_the_live_policies_lose_and_what_is_there_beside_t
     less = replace(made.trim, policies=(_outcome("inline/P", document({**BUCKET, "Action": ["s3:PutObject"]}, NO)),))
     assert "iam:PassRole is lost" in "; ".join(prove(snapshot.policies, live.policies, less, made.give_back).problems)
     more = replace(made.trim, policies=(*made.trim.policies, _outcome("", document(QUEUE), "Q")))
-    assert "Q comes from no old policy" in prove(snapshot.policies, live.policies, more, made.give_back).problems
+    proof = prove(snapshot.policies, live.policies, more, made.give_back)
+    assert (proof.no_new_access, proof.nothing_used_lost) == (False, True)
+    assert "Q comes from no old policy" in proof.problems
 
 
 def _outcome(source: str, text: str, name: str = "P") -> PolicyOutcome:
