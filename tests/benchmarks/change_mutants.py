@@ -14,7 +14,16 @@ import sys
 from tests.benchmarks.mutants import campaign
 
 BRING = (
-    *("handlers", "templates", "sandbox", "tests/store", "tests/lives.py", "tests/postgres.py", "tests/torture.py"),
+    *(
+        "handlers",
+        "templates",
+        "sandbox",
+        "tests/store",
+        "tests/policy",
+        "tests/lives.py",
+        "tests/postgres.py",
+        "tests/torture.py",
+    ),
     "tests/benchmarks",  # the processes that a test starts look for the module that runs them all
 )
 PARTS = {

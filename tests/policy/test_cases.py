@@ -11,6 +11,7 @@ A case has `name`, `why`, `policies` (name → document, or the document's text)
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -134,3 +135,12 @@ def test_case(name: str) -> None:
 
 def test_every_case_says_why_and_expects_something() -> None:
     assert all(len(case["why"]) > 5 and case["expected"] for case in CASES.values())
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_service_that_the_report_names_twice_has_the_latest_of_its_times(turn: int) -> None:
+    case = CASES["verdicts: an untracked action of a used service is kept in safe mode"]
+    (once,) = evidence(case).services
+    again = replace(once, namespace=once.namespace.upper(), last_accessed=None, actions=())
+    twice = replace(evidence(case), services=(once, again)[::turn])
+    assert trim(policies(case), twice, load_catalogue(), settings(case)).actions == answer(case).actions

@@ -32,7 +32,7 @@ from bot.model import (
     UserId,
     Verdict,
 )
-from bot.policy import trim
+from bot.policy import size, trim
 from bot.policy.give import give, prove
 from tests.policy.judge import allowed, statements
 from tests.policy.world import ALL, CATALOGUE, NOW, examples, reports, roles
@@ -292,6 +292,33 @@ def test_a_give_back_that_has_no_room_says_so() -> None:
     assert refused.value.next_step == "Give back fewer actions, or roll the whole change back."
     with pytest.raises(TooBigError, match="P would need"):
         give(first, CHANGE, first.role, full, ["sqs:*", "s3:*"], CATALOGUE)
+    just = replace(full, quotas=Quotas(role_policies_size=size(first.role.policies[0].text)))
+    assert back(first, just, ["sqs:*", "s3:*"], first.role).trim.policies[0].text == first.role.policies[0].text
+
+
+def test_two_policies_that_come_back_at_once_share_the_room() -> None:
+    both = [inline("P", document(QUEUE)), inline("Q", document({**QUEUE, "Action": "sns:*"}))]
+    first = trimmed(both, IDLE)
+    room = sum(size(p.text) for p in both)
+    full = replace(applied(first), quotas=Quotas(role_policies_size=room - 1))
+    with pytest.raises(TooBigError):
+        give(first, CHANGE, first.role, full, ["sqs:*", "sns:*"], CATALOGUE)
+    just = replace(full, quotas=Quotas(role_policies_size=room))
+    assert len(back(first, just, ["sqs:*", "sns:*"], first.role).trim.policies) == 2
+
+
+def test_what_is_attached_again_as_it_was_is_as_long_as_it_was() -> None:
+    """AWS's own policies may be longer than a customer's."""
+    first = trimmed([managed("Long", document(QUEUE), PolicyKind.AWS)], IDLE)
+    small = replace(applied(first), quotas=Quotas(managed_policy_size=50))
+    assert outcomes(back(first, small, ["sqs:*"], first.role)) == [("Long", "Long", Outcome.GIVEN_BACK)]
+
+
+def test_what_the_change_left_alone_may_have_been_edited_since() -> None:
+    first = trimmed([inline("P", document(QUEUE)), inline("No", document(NO))], IDLE)
+    edited = role_of([inline("No", document({**NO, "Resource": "*"}))])
+    made = back(first, edited, ["sqs:SendMessage"], first.role)
+    assert ("No", "No", Outcome.UNCHANGED) in outcomes(made)
 
 
 @pytest.mark.parametrize(
