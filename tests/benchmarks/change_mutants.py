@@ -14,18 +14,9 @@ import sys
 from tests.benchmarks.mutants import campaign
 
 BRING = (
-    *(
-        "handlers",
-        "templates",
-        "sandbox",
-        "tests/store",
-        "tests/policy",
-        "tests/lives.py",
-        "tests/postgres.py",
-        "tests/torture.py",
-    ),
-    "tests/benchmarks",  # the processes that a test starts look for the module that runs them all
-)
+    "handlers", "templates", "sandbox", "tests/store", "tests/policy", "tests/lives.py", "tests/postgres.py",
+    "tests/torture.py", "tests/benchmarks",  # the processes that a test starts look for the module that runs them all
+)  # fmt: skip
 PARTS = {
     "rules": ("bot/rules.py", (("tests/test_rules.py", "tests/test_rules_random.py"), ("tests/test_drive.py",))),
     "drive": ("bot/flows/drive.py", (("tests/test_drive.py", "tests/test_give_back.py"), ("tests/test_torture.py",))),
