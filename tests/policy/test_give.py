@@ -193,6 +193,8 @@ def test_a_whole_service_comes_back_as_it_was_written() -> None:
     assert made.give_back is not None
     assert "sqs:SendMessage" in made.give_back.actions
     assert statements(made.trim.policies[0].text) == [QUEUE]
+    counts = {s.namespace: (s.granted, s.kept) for s in made.trim.services}
+    assert (counts["sqs"][1], counts["s3"]) == (counts["sqs"][0], (2, 0))
 
 
 def test_a_pattern_of_an_unknown_service_names_what_it_brings() -> None:
