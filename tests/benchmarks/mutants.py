@@ -10,6 +10,7 @@ import ast
 import atexit
 import contextlib
 import importlib
+import itertools
 import json
 import os
 import random
@@ -190,6 +191,7 @@ def campaign(
     count: int,
     say: Callable[[str], None],
     seconds: int = 300,
+    most: float = float("inf"),
 ) -> dict[str, int] | None:
     """Break `count` places of the modules, one at a time; say who survives, for a person to judge, and return the fates.
 
@@ -200,6 +202,8 @@ def campaign(
         count: how many places; 0 for every one.
         say: where to say it.
         seconds: how long the tests of one mutant may take, and those of none.
+        most: seconds of tests that a mutant meets in a stage, the likeliest first; where that is not all, who is left
+            may be noticed by the rest.
 
     None: the tests fail without a mutation already.
     """
@@ -223,7 +227,7 @@ def campaign(
         fates: Counter[str] = Counter()
         for tests in stages:
             last = tests is stages[-1]
-            found = _stage(base, left, modules, tests, seconds, say)
+            found = _stage(base, left, modules, tests, seconds, most, say)
             if found is None:
                 return None
             left = [f.mutant for f in found if f.what == "survives"]
@@ -239,6 +243,7 @@ def _stage(
     modules: Sequence[str],
     tests: Sequence[str],
     seconds: int,
+    most: float,
     say: Callable[[str], None],
 ) -> list[Fate] | None:
     """Return what becomes of each mutant under these tests; None: they fail without one."""
@@ -256,7 +261,10 @@ def _stage(
         """
         lines = mutant.lines or ()
         there = [t for t in took if any(n in lines for n in plain.seen[t].get(mutant.module, ()))] or list(took)
-        return {t: (killers[mutant.module][t] + 0.1) / (took[t] + 0.01) for t in there}
+        by = {t: (killers[mutant.module][t] + 0.1) / (took[t] + 0.01) for t in there}
+        order = sorted(there, key=lambda t: -by[t])
+        spent = itertools.accumulate((took[t] for t in order), initial=0.0)
+        return {t: by[t] for t, before in zip(order, spent, strict=False) if before < most}
 
     say(f"  {len(mutants)} mutants meet {len(took)} tests of {sum(took.values()):.0f} s")
     found: list[Fate] = []
