@@ -144,3 +144,13 @@ def test_a_service_that_the_report_names_twice_has_the_latest_of_its_times(turn:
     again = replace(once, namespace=once.namespace.upper(), last_accessed=None, actions=())
     twice = replace(evidence(case), services=(once, again)[::turn])
     assert trim(policies(case), twice, load_catalogue(), settings(case)).actions == answer(case).actions
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_an_action_that_the_report_names_twice_has_the_later_of_its_times(turn: int) -> None:
+    case = CASES["verdicts: used inside the window is kept in both modes"]
+    (once,) = evidence(case).services
+    (create, *rest) = once.actions
+    actions = (*(create, replace(create, action=create.action.upper(), last_accessed=None))[::turn], *rest)
+    twice = replace(evidence(case), services=(replace(once, actions=actions),))
+    assert trim(policies(case), twice, load_catalogue(), settings(case)).actions == answer(case).actions

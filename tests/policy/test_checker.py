@@ -121,6 +121,7 @@ def test_new_access_is_refused(name: str) -> None:
         ("sqs:Get*turl", "sqs:GeturlTurl", True),
         ("sqs:Get*turl", "sqs:GeTurl", False),
         ("sqs:Get*t?", "sqs:Gett?", True),
+        ("sqs:Get*t?", "sqs:GetX", False),
         ("sqs:*", "sqs:Get*", True),
     ],
 )
@@ -130,6 +131,12 @@ def test_what_one_pattern_means_is_inside_another_or_not(old: str, new: str, ins
 
     proof = check([replace(OLD_POLICY, text=of(old))], [outcome(of(new))], ())
     assert proof.no_new_access == inside, proof.problems
+
+
+def test_a_document_that_is_none_is_refused() -> None:
+    proof = check([OLD_POLICY], [outcome("{")], ())
+    assert not proof.no_new_access
+    assert any("is not JSON" in p for p in proof.problems), proof.problems
 
 
 LOST = {

@@ -94,6 +94,22 @@ def test_the_place_of_a_second_key_is_the_place_of_its_second_name() -> None:
     assert "'Sid' twice in one object at line 4, column 4." in caught.value.sentence
 
 
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        (
+            '{"Statement": {"Effect": "Allow", "Sid": "a", "Sid": "b"}}',
+            "'Sid' twice in one object at line 1, column 47.",
+        ),
+        ('{"Statement": {"Sid": "a", "Condition": {"x": {}},\n"Sid": "b"}}', "at line 2, column 1."),
+    ],
+)
+def test_the_key_that_is_there_twice_is_named_and_no_other(text: str, where: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        parse(text)
+    assert where in caught.value.sentence
+
+
 def test_a_place_is_counted_from_the_first_character() -> None:
     with pytest.raises(PolicyError) as caught:
         parse('\n{"Statement": [], "Statement": []}')
