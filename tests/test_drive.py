@@ -19,7 +19,7 @@ from bot.flows import World, checks, decide, drive, post, propose
 from bot.flows.decide import PAUSED
 from bot.model import Case, CaseId, CaseState, ChangeId, Checked, Proof, StepKind, StepState
 from bot.policy import size
-from bot.rules import Button
+from bot.rules import Button, Difference
 from sandbox.aws import LocalAws, start
 from tests import lives, torture
 from tests.lives import ANN, BEN, HUB
@@ -344,6 +344,29 @@ async def test_a_step_that_may_have_been_sent_stays_so_through_a_pause(aws: Loca
     assert writes(aws) == ["PutRolePolicy"]
 
 
+async def test_a_step_that_may_have_been_sent_stays_so_where_somebody_edits_meanwhile(
+    aws: LocalAws, tmp_path: Path
+) -> None:
+    """Its effect may show yet: whoever takes it back has to know."""
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await approved(world, aws)
+        theirs = json.dumps(torture.document("ses:SendEmail"))
+
+        async def write(*_: Any) -> Any:
+            aws.client("iam").put_role_policy(RoleName="Victim", PolicyName="Trails", PolicyDocument=theirs)
+            raise UnknownOutcomeError("No answer.")
+
+        world.aws.write = write  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert "somebody else changed it" in case.sentence
+        assert "ses" not in case.sentence
+        assert case.change is not None
+        first = case.change.undoes or case.change.id
+        assert [j.state for j in await world.store.journal(first)] == [StepState.STARTED]
+    assert writes(aws) == ["PutRolePolicy"], "theirs"
+
+
 async def test_a_pause_holds_a_rollback_too(aws: LocalAws, tmp_path: Path) -> None:
     async with stage(aws, tmp_path, ("inline",)) as world:
         case = await driven(world, (await approved(world, aws)).id)
@@ -351,6 +374,8 @@ async def test_a_pause_holds_a_rollback_too(aws: LocalAws, tmp_path: Path) -> No
         await world.store.set_flag(PAUSED, "by Ann", ANN)
         case = await driven(world, case.id)
         assert (case.state, writes(aws)) == (CaseState.ROLLING_BACK, ["PutRolePolicy"])
+        (text,) = await thread_of(world, "waits")
+        assert "Take back" not in text, "that is for what is being applied"
 
 
 @pytest.mark.parametrize("written", range(6))
@@ -758,6 +783,13 @@ async def test_a_rollback_refuses_where_somebody_was_and_shows_what_they_did(aws
         ):
             assert wanted in text
         assert torture.in_force(aws) == there
+
+
+def test_of_a_long_difference_the_first_lines_are_shown_and_the_rest_counted() -> None:
+    theirs = json.dumps([f"line {n}" for n in range(60)], indent=1)
+    lines = drive._shown([Difference(name="P", left="[]", live=theirs)]).splitlines()
+    assert (lines[0], len(lines), lines[-1]) == ("P was edited since the change.", 41, "… 25 more lines")
+    assert drive._shown([Difference(name="P", left="[]", live="[]")] * 40).count("\n") == 39
 
 
 async def back(world: World, case: Case) -> Case:
@@ -1366,6 +1398,40 @@ async def test_a_refusal_that_does_not_pass_takes_the_change_back(aws: LocalAws,
     assert 2 < len([c for c in aws.calls() if c["operation"] == "PutRolePolicy"]) < 8
 
 
+async def test_a_first_write_that_is_denied_has_written_nothing(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await approved(world, aws)
+        aws.fault("PutRolePolicy", "denied")
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert "AWS denied iam:PutRolePolicy" in case.sentence
+        assert case.sentence.endswith("Nothing was written. In force now: Trails (inline).")
+
+
+async def test_a_rollback_waits_for_reads_that_lag(aws: LocalAws, tmp_path: Path) -> None:
+    """They show the old policies still, as if there were nothing to roll back."""
+    async with stage(aws, tmp_path, ("own", "inline")) as world:
+        before = torture.in_force(aws)
+        case = await approved(world, aws)
+        role, policy = world.aws.role, world.aws.policy
+        old_role = await role(case.role_arn)
+        old = {p.arn: p for p in old_role.policies}
+        case = await driven(world, case.id)
+        until = asyncio.get_running_loop().time() + 0.9
+
+        async def stale_role(*args: Any) -> Any:
+            return old_role if asyncio.get_running_loop().time() < until else await role(*args)
+
+        async def stale_policy(arn: str, **more: Any) -> Any:
+            return old[arn] if asyncio.get_running_loop().time() < until else await policy(arn, **more)
+
+        world.aws.role, world.aws.policy = stale_role, stale_policy  # type: ignore[method-assign]
+        case = await back(world, case)
+        assert case.state is CaseState.ROLLED_BACK, case.sentence
+    assert torture.in_force(aws) == before
+    assert "SetDefaultPolicyVersion" in writes(aws)
+
+
 async def test_a_look_that_fails_leaves_the_step_as_not_sent(aws: LocalAws, tmp_path: Path) -> None:
     async with stage(aws, tmp_path) as world:
         case = await approved(world, aws)
@@ -1427,6 +1493,32 @@ async def test_a_step_that_had_its_effect_before_a_crash_is_taken_back_with_the_
         assert "not enough valid approvals" in case.sentence
         assert "as if nothing had been written" in case.sentence
     assert torture.in_force(aws) == before
+
+
+async def test_a_take_back_that_was_cut_short_goes_on_backwards(aws: LocalAws, tmp_path: Path) -> None:
+    """What was in the way of the change may be gone by then: it is not tried again."""
+    async with stage(aws, tmp_path, ("own", "inline"), refine_settle_seconds=0.5) as world:
+        before = torture.in_force(aws)
+        case = await approved(world, aws)
+        aws.fault("PutRolePolicy", "denied")
+        plain = world.aws.write
+
+        async def write(permit: Any, step: Any, last: Any) -> Any:
+            if step.kind is StepKind.SET_DEFAULT_VERSION:
+                raise asyncio.CancelledError
+            return await plain(permit, step, last)
+
+        world.aws.write = write  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await drive.drive(world, case.id)
+    aws.clear_faults()
+    async with lives.bot(tmp_path, aws.url, refine_settle_seconds=0.5) as world:
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert "AWS denied iam:PutRolePolicy" in case.sentence
+        assert "as if nothing had been written" in case.sentence
+    assert torture.in_force(aws) == before
+    assert "PutRolePolicy" not in writes(aws)
 
 
 async def test_a_rollback_that_stopped_half_way_goes_on_where_the_old_version_was_deleted_meanwhile(
