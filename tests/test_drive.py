@@ -634,6 +634,17 @@ async def test_a_first_press_does_not_count_for_ever(aws: LocalAws, tmp_path: Pa
         assert moved.state is CaseState.ROLLING_BACK
 
 
+async def test_a_first_press_for_one_change_is_none_for_the_next(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("own", "inline"), refine_rollback_four_eyes=True) as world:
+        first = await driven(world, (await approved(world, aws)).id)
+        await drive.start_rollback(world, first.id, first.revision, BEN, "it broke")
+        second = await again(world, aws, first)
+        assert second.state is CaseState.APPLYING
+        held = await drive.start_rollback(world, second.id, second.revision, ANN, "stop")
+        assert held.state is CaseState.APPLYING
+        assert (await drive.start_rollback(world, held.id, held.revision, BEN, "")).state is CaseState.ROLLING_BACK
+
+
 # -------------------- evidence that grew old
 
 
