@@ -318,7 +318,9 @@ async def test_a_pause_holds_a_write_that_waits_out_a_throttle(aws: LocalAws, tm
         assert states["put_inline"] is StepState.PLANNED, "it was throttled, so it had no effect"
 
 
-async def test_a_step_that_may_have_been_sent_stays_so_through_a_pause(aws: LocalAws, tmp_path: Path) -> None:
+async def test_a_step_that_may_have_been_sent_stays_so_through_a_pause(
+    aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A lost answer, then a pause before the second try: whoever goes on has to look with patience."""
     async with stage(aws, tmp_path, ("inline",)) as world:
         case = await approved(world, aws)
@@ -340,6 +342,23 @@ async def test_a_step_that_may_have_been_sent_stays_so_through_a_pause(aws: Loca
         await driven(world, case.id)
         assert [j.state for j in await world.store.journal(case.change.id)] == [StepState.STARTED], "still so"
         await world.store.set_flag(PAUSED, "", ANN)
+        team, role, away = world.team, world.aws.role, False
+
+        async def team_(**more: Any) -> Any:
+            nonlocal away
+            away = True  # the next look is that before the write
+            return await team(**more)
+
+        async def role_(*args: Any) -> Any:
+            if away:
+                raise UnavailableError("AWS is away.")
+            return await role(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world, "team", team_)
+            patch.setattr(world.aws, "role", role_)
+            await driven(world, case.id)
+        assert [j.state for j in await world.store.journal(case.change.id)] == [StepState.STARTED], "AWS was away"
         assert (await driven(world, case.id)).state is CaseState.WATCHING
     assert writes(aws) == ["PutRolePolicy"]
 
@@ -793,6 +812,31 @@ async def test_a_rollback_refuses_where_somebody_was_and_shows_what_they_did(aws
             '+      "Action": "ses:SendEmail"',
         ):
             assert wanted in text
+        assert torture.in_force(aws) == there
+
+
+async def test_a_role_made_anew_is_not_rolled_back_though_its_policies_are_the_same(
+    aws: LocalAws, tmp_path: Path
+) -> None:
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await driven(world, (await approved(world, aws)).id)
+        aws._role(HUB, "Victim").role_id = "AROAANEW"
+        case = await back(world, case)
+        assert case.state is CaseState.FAILED
+        assert case.sentence.startswith("The role was deleted and made anew since the change.")
+    assert writes(aws) == ["PutRolePolicy"]
+
+
+async def test_a_rollback_without_room_is_not_begun(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline", "inline_gone")) as world:
+        case = await driven(world, (await approved(world, aws)).id)
+        left = 10_240 - sum(map(size, torture.in_force(aws).values())) - size(json.dumps(torture.document("ses:")))
+        much = json.dumps(torture.document(f"ses:{'x' * left}"))
+        aws.client("iam").put_role_policy(RoleName="Victim", PolicyName="Much", PolicyDocument=much)
+        there = torture.in_force(aws)
+        case = await back(world, case)
+        assert case.state is CaseState.FAILED
+        assert case.sentence.startswith("There is no room for the rollback, so nothing was written: the role's inline")
         assert torture.in_force(aws) == there
 
 
@@ -1478,6 +1522,17 @@ async def test_a_write_whose_effect_shows_late_is_not_sent_again(aws: LocalAws, 
         case = await driven(world, case.id)
         assert case.state is CaseState.WATCHING, case.sentence
     assert len([c for c in aws.calls() if c["operation"] == "PutRolePolicy"]) == 1
+
+
+async def test_a_version_whose_answer_was_lost_goes_with_the_rollback(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("own",)) as world:
+        case = await approved(world, aws)
+        aws.fault("CreatePolicyVersion", "lost_reply", times=1)
+        case = await driven(world, case.id)
+        assert case.state is CaseState.WATCHING, case.sentence
+        assert (await back(world, case)).state is CaseState.ROLLED_BACK
+        (own,) = aws.snapshot(HUB, "Victim")["attached"].values()
+        assert list(own["versions"]) == ["v1"]
 
 
 async def test_a_step_that_had_its_effect_before_a_crash_is_taken_back_with_the_others(
