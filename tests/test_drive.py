@@ -815,6 +815,42 @@ async def test_a_rollback_refuses_where_somebody_was_and_shows_what_they_did(aws
         assert torture.in_force(aws) == there
 
 
+def meddled(world: World, aws: LocalAws, after: str, policy: str) -> None:
+    """Let somebody put an inline policy right after a write of that name."""
+    plain = world.aws.write
+
+    async def write(permit: Any, step: Any, last: Any) -> Any:
+        made = await plain(permit, step, last)
+        if step.kind.value == after:
+            text = json.dumps(torture.document("ses:SendEmail"))
+            aws.client("iam").put_role_policy(RoleName="Victim", PolicyName=policy, PolicyDocument=text)
+        return made
+
+    world.aws.write = write  # type: ignore[method-assign]
+
+
+async def test_what_reads_back_as_something_else_is_not_called_applied(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("own", "inline"), refine_settle_seconds=0.5) as world:
+        before = named(aws)
+        case = await approved(world, aws)
+        meddled(world, aws, "put_inline", "Extra")
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert case.sentence.startswith(
+            "Every write was taken, but reading back shows other policies than were written. In force now: "
+        )
+        assert "Extra (inline)" in case.sentence
+        ends = [dict(e.detail)["outcome"] for e in await world.store.history(case.id) if e.what == "finished"]
+        assert ends == ["unverified"]
+        meddled(world, aws, "put_inline", "Trails")
+        case = await back(world, case)
+        assert case.state is CaseState.FAILED
+        assert "reading back shows other policies than before the change: Trails." in case.sentence
+        ends = [dict(e.detail)["outcome"] for e in await world.store.history(case.id) if e.what == "finished"]
+        assert ends == ["unverified"] * 2
+        assert {n: t for n, t in named(aws).items() if n == "Own"} == {"Own": before["Own"]}
+
+
 async def test_a_role_made_anew_is_not_rolled_back_though_its_policies_are_the_same(
     aws: LocalAws, tmp_path: Path
 ) -> None:
@@ -1521,6 +1557,8 @@ async def test_a_write_whose_effect_shows_late_is_not_sent_again(aws: LocalAws, 
         aws.fault("PutRolePolicy", "lost_reply", times=1)
         case = await driven(world, case.id)
         assert case.state is CaseState.WATCHING, case.sentence
+        assert case.change is not None
+        assert [j.state for j in await world.store.journal(case.change.id)] == [StepState.DONE]
     assert len([c for c in aws.calls() if c["operation"] == "PutRolePolicy"]) == 1
 
 
