@@ -77,6 +77,11 @@ async def notes_of(world: World, name: str) -> list[dict[str, str]]:
     return found
 
 
+async def ends_of(world: World, case: Case) -> list[str]:
+    """How the case's changes ended, the latest first."""
+    return [dict(e.detail)["outcome"] for e in await world.store.history(case.id) if e.what == "finished"]
+
+
 def writes(aws: LocalAws) -> list[str]:
     return [c["operation"] for c in aws.calls() if c["operation"] in torture.WRITES and c["outcome"] == "ok"]
 
@@ -102,6 +107,7 @@ async def test_every_check_is_made_and_kept_with_the_change(aws: LocalAws, tmp_p
         assert "AWS allows 3 of 3 used actions" in found["SimulatePrincipalPolicy"].said
         (entry,) = [e for e in await world.store.history(case.id) if e.what == "applied"]
         assert all(name in dict(entry.detail)["checks"] for name in ALL)
+        assert await ends_of(world, case) == ["done"]
     order = [c["operation"] for c in aws.calls()]
     first, last = order.index(writes(aws)[0]), len(order) - 1 - order[::-1].index(writes(aws)[-1])
     assert [order[:first].count(n) for n in ("CheckNoNewAccess", "SimulatePrincipalPolicy")] == [3, 1]
@@ -576,6 +582,15 @@ async def test_of_many_changes_at_once_no_more_begin_than_the_limit(aws: LocalAw
 # -------------------- four eyes for a rollback
 
 
+async def test_a_press_is_followed_at_once(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await driven(world, (await approved(world, aws)).id)
+        await world.engine.start()
+        await drive.start_rollback(world, case.id, case.revision, ANN, "back")
+        await world.engine.stop(patience=60)
+        assert (await world.store.case(case.id)).state is CaseState.ROLLED_BACK
+
+
 async def test_one_press_rolls_back_where_four_eyes_are_not_asked_for(aws: LocalAws, tmp_path: Path) -> None:
     async with stage(aws, tmp_path, ("inline",)) as world:
         case = await driven(world, (await approved(world, aws)).id)
@@ -840,14 +855,12 @@ async def test_what_reads_back_as_something_else_is_not_called_applied(aws: Loca
             "Every write was taken, but reading back shows other policies than were written. In force now: "
         )
         assert "Extra (inline)" in case.sentence
-        ends = [dict(e.detail)["outcome"] for e in await world.store.history(case.id) if e.what == "finished"]
-        assert ends == ["unverified"]
+        assert await ends_of(world, case) == ["unverified"]
         meddled(world, aws, "put_inline", "Trails")
         case = await back(world, case)
         assert case.state is CaseState.FAILED
         assert "reading back shows other policies than before the change: Trails." in case.sentence
-        ends = [dict(e.detail)["outcome"] for e in await world.store.history(case.id) if e.what == "finished"]
-        assert ends == ["unverified"] * 2
+        assert await ends_of(world, case) == ["unverified"] * 2
         assert {n: t for n, t in named(aws).items() if n == "Own"} == {"Own": before["Own"]}
 
 
@@ -1485,6 +1498,7 @@ async def test_a_refusal_that_does_not_pass_takes_the_change_back(aws: LocalAws,
         assert case.state is CaseState.FAILED
         assert "LimitExceeded" in case.sentence
         assert "as if nothing had been written" in case.sentence
+        assert await ends_of(world, case) == ["taken back", "done"]
         assert torture.in_force(aws) == before
     assert 2 < len([c for c in aws.calls() if c["operation"] == "PutRolePolicy"]) < 8
 
