@@ -14,10 +14,17 @@ from typing import Any
 import pytest
 
 from bot import rules
-from bot.errors import LimitError, NotAllowedError, StoreError, UnavailableError, UnknownOutcomeError
+from bot.errors import (
+    LimitError,
+    NotAllowedError,
+    RefusedError,
+    StoreError,
+    UnavailableError,
+    UnknownOutcomeError,
+)
 from bot.flows import World, checks, decide, drive, post, propose
 from bot.flows.decide import PAUSED
-from bot.model import Case, CaseId, CaseState, ChangeId, Checked, Proof, StepKind, StepState
+from bot.model import Case, CaseId, CaseState, ChangeId, Checked, Proof, StepKind, StepState, UserId
 from bot.policy import size
 from bot.rules import Button, Difference
 from sandbox.aws import LocalAws, start
@@ -893,7 +900,8 @@ def test_of_a_long_difference_the_first_lines_are_shown_and_the_rest_counted() -
     theirs = json.dumps([f"line {n}" for n in range(60)], indent=1)
     lines = drive._shown([Difference(name="P", left="[]", live=theirs)]).splitlines()
     assert (lines[0], len(lines), lines[-1]) == ("P was edited since the change.", 41, "… 25 more lines")
-    assert drive._shown([Difference(name="P", left="[]", live="[]")] * 40).count("\n") == 39
+    used = drive._shown([Difference(name="P", left="[]", live="[]")] * 40).splitlines()
+    assert used == ["P is in use beyond this role by now, and would change there too."] * 40
 
 
 async def back(world: World, case: Case) -> Case:
@@ -1585,6 +1593,102 @@ async def test_a_version_whose_answer_was_lost_goes_with_the_rollback(aws: Local
         assert (await back(world, case)).state is CaseState.ROLLED_BACK
         (own,) = aws.snapshot(HUB, "Victim")["attached"].values()
         assert list(own["versions"]) == ["v1"]
+
+
+async def test_what_was_written_is_read_back_with_patience(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("own", "inline")) as world:
+        before = torture.in_force(aws)
+        case = await approved(world, aws)
+        aws.fault("*", "lag", seconds=0.6)
+        case = await driven(world, case.id)
+        assert case.state is CaseState.WATCHING, case.sentence
+        case = await back(world, case)
+        assert case.state is CaseState.ROLLED_BACK, case.sentence
+    assert torture.in_force(aws) == before
+
+
+async def test_approvers_whom_slack_does_not_tell_now_are_waited_for(
+    aws: LocalAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may have approved: that is neither a yes nor a no."""
+
+    async def members(_: object, group: str) -> frozenset[UserId]:
+        if away:
+            raise UnavailableError("Slack is away.")
+        return frozenset({BEN})
+
+    away = False
+    monkeypatch.setattr(lives.People, "group_members", members)
+    async with stage(aws, tmp_path, ("inline",), refine_approvers=f"{ANN},S0TEAM") as world:
+        case = await approved(world, aws)
+        away = True
+        assert (await driven(world, case.id)).state is CaseState.APPLYING
+        assert writes(aws) == []
+        away = False
+        assert (await driven(world, case.id)).state is CaseState.WATCHING
+
+
+async def test_a_role_that_is_gone_leaves_nothing_to_tell_of(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await approved(world, aws)
+        roles = aws.state.iam(HUB).roles
+        roles.pop(next(k for k, r in roles.items() if r is aws._role(HUB, "Victim")))
+        case = await driven(world, case.id)
+        assert case.state is CaseState.FAILED
+        assert "Nothing was written. In force now: unknown, because AWS could not be asked (" in case.sentence
+
+
+async def test_room_that_somebody_made_meanwhile_is_room(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("full",)) as world:
+        case = await approved(world, aws)
+        plain = world.store.begin
+
+        async def begin(change: Any, **more: Any) -> Any:
+            step = change.steps[0]
+            assert step.kind is StepKind.DELETE_VERSION
+            aws.client("iam").delete_policy_version(PolicyArn=step.policy_arn, VersionId=step.version)
+            return await plain(change, **more)
+
+        world.store.begin = begin  # type: ignore[method-assign]
+        assert (await driven(world, case.id)).state is CaseState.WATCHING
+    assert writes(aws) == ["DeletePolicyVersion", "CreatePolicyVersion"]
+
+
+async def test_what_somebody_restored_since_the_rollback_began_is_restored(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline", "inline_gone")) as world:
+        before = torture.in_force(aws)
+        case = await driven(world, (await approved(world, aws)).id)
+        plain = world.store.begin
+
+        async def begin(change: Any, **more: Any) -> Any:
+            step = next(s for s in change.steps if s.policy_name == "Zones")
+            iam = aws.client("iam")
+            iam.put_role_policy(RoleName="Victim", PolicyName=step.policy_name, PolicyDocument=step.text)
+            return await plain(change, **more)
+
+        world.store.begin = begin  # type: ignore[method-assign]
+        case = await back(world, case)
+        assert case.state is CaseState.ROLLED_BACK, case.sentence
+    assert torture.in_force(aws) == before
+    assert writes(aws).count("PutRolePolicy") == 3, "applied, theirs, and the other one back"
+
+
+async def test_a_refusal_is_looked_at_again_as_long_as_reads_are_waited_for(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline",)) as world:
+        case = await approved(world, aws)
+        plain, clock = world.aws.write, asyncio.get_running_loop().time
+        until = clock() + 60
+
+        async def write(*args: Any) -> Any:
+            nonlocal until
+            until = min(until, clock() + 0.7)
+            if clock() < until:
+                raise RefusedError("Not yet.")
+            return await plain(*args)
+
+        world.aws.write = write  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert case.state is CaseState.WATCHING, case.sentence
 
 
 async def test_a_step_that_had_its_effect_before_a_crash_is_taken_back_with_the_others(
