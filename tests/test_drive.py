@@ -50,7 +50,7 @@ async def stage(aws: LocalAws, folder: Path, parts: tuple[str, ...] = PARTS, **m
     aws.report_seconds = 0.0
     for name, data in torture.role_of(parts).items():
         aws.add_role(name, data)
-    async with lives.bot(folder, aws.url, **more) as world:
+    async with lives.bot(folder, aws.url, **{"refine_settle_seconds": 0.8, **more}) as world:
         yield world
 
 
@@ -408,6 +408,7 @@ async def test_a_pause_holds_a_rollback_too(aws: LocalAws, tmp_path: Path) -> No
         assert (case.state, writes(aws)) == (CaseState.ROLLING_BACK, ["PutRolePolicy"])
         (text,) = await thread_of(world, "waits")
         assert "Take back" not in text, "that is for what is being applied"
+        assert "goes on trying" not in text, "it waits for a person"
 
 
 @pytest.mark.parametrize("written", range(6))
@@ -426,7 +427,7 @@ async def test_a_replica_that_was_taken_over_sends_nothing_more(written: int, aw
         assert case.change is not None
         states = [j.state for j in await world.store.journal(case.change.id)]
         assert states[: written + 1] == [StepState.DONE] * written + [StepState.STARTED]
-    async with lives.bot(tmp_path, aws.url) as world:
+    async with lives.bot(tmp_path, aws.url, refine_settle_seconds=0.8) as world:
         assert (await driven(world, case.id)).state is CaseState.WATCHING
     assert len(writes(aws)) == 6
 
@@ -1523,7 +1524,7 @@ async def test_a_first_write_that_is_denied_has_written_nothing(aws: LocalAws, t
 
 async def test_a_rollback_waits_for_reads_that_lag(aws: LocalAws, tmp_path: Path) -> None:
     """They show the old policies still, as if there were nothing to roll back."""
-    async with stage(aws, tmp_path, ("own", "inline")) as world:
+    async with stage(aws, tmp_path, ("own", "inline"), refine_settle_seconds=1.5) as world:
         before = torture.in_force(aws)
         case = await approved(world, aws)
         role, policy = world.aws.role, world.aws.policy
