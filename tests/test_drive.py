@@ -803,6 +803,14 @@ async def test_a_quota_that_got_too_small_since_the_proposal_is_found_before_the
     assert writes(aws) == []
 
 
+async def test_the_last_room_of_the_account_may_be_used(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("aws", "shared")) as world:
+        case = await approved(world, aws)
+    quota(aws, "policies_quota", 3)
+    async with lives.bot(tmp_path, aws.url) as world:
+        assert (await driven(world, case.id)).state is CaseState.WATCHING
+
+
 async def test_an_account_that_does_not_tell_its_quotas_blocks_nothing(aws: LocalAws, tmp_path: Path) -> None:
     async with stage(aws, tmp_path, ("aws",)) as world:
         aws.fault("GetAccountSummary", "denied")
