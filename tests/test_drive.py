@@ -1700,6 +1700,32 @@ async def test_a_refusal_is_looked_at_again_as_long_as_reads_are_waited_for(aws:
         assert case.state is CaseState.WATCHING, case.sentence
 
 
+async def test_a_refusal_for_what_an_earlier_try_did_is_no_refusal(aws: LocalAws, tmp_path: Path) -> None:
+    """The answer to the first try was lost, and no look showed what it did until AWS had said no for the last time."""
+    async with stage(aws, tmp_path, ("inline",), refine_settle_seconds=0.3) as world:
+        case = await approved(world, aws)
+        plain, role, clock = world.aws.write, world.aws.role, asyncio.get_running_loop().time
+        old, tries, until = await role(case.role_arn), 0, clock() + 600
+
+        async def write(*args: Any) -> Any:
+            nonlocal tries, until
+            tries += 1
+            if tries == 1:
+                await plain(*args)
+                raise UnknownOutcomeError("No answer.")
+            if tries == 4:
+                until = clock() + 0.1
+            raise RefusedError("It is there.")
+
+        async def role_(*args: Any) -> Any:
+            return old if clock() < until else await role(*args)
+
+        world.aws.write, world.aws.role = write, role_  # type: ignore[method-assign]
+        case = await driven(world, case.id)
+        assert (case.state, tries) == (CaseState.WATCHING, 4), case.sentence
+    assert writes(aws) == ["PutRolePolicy"]
+
+
 async def test_a_step_that_had_its_effect_before_a_crash_is_taken_back_with_the_others(
     aws: LocalAws, tmp_path: Path
 ) -> None:
