@@ -1700,6 +1700,23 @@ async def test_a_refusal_is_looked_at_again_as_long_as_reads_are_waited_for(aws:
         assert case.state is CaseState.WATCHING, case.sentence
 
 
+async def test_a_first_write_that_had_its_effect_before_a_crash_is_gone_on_from(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("inline", "inline_gone")) as world:
+        case = await approved(world, aws)
+        plain = world.aws.write
+
+        async def write(*args: Any) -> Any:
+            await plain(*args)
+            raise asyncio.CancelledError
+
+        world.aws.write = write  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await drive.drive(world, case.id)
+    async with lives.bot(tmp_path, aws.url) as world:
+        assert (await driven(world, case.id)).state is CaseState.WATCHING
+    assert writes(aws) == ["PutRolePolicy", "DeleteRolePolicy"]
+
+
 async def test_a_refusal_for_what_an_earlier_try_did_is_no_refusal(aws: LocalAws, tmp_path: Path) -> None:
     """The answer to the first try was lost, and no look showed what it did until AWS had said no for the last time."""
     async with stage(aws, tmp_path, ("inline",), refine_settle_seconds=0.3) as world:
