@@ -909,6 +909,8 @@ def test_of_a_long_difference_the_first_lines_are_shown_and_the_rest_counted() -
     theirs = json.dumps([f"line {n}" for n in range(60)], indent=1)
     lines = drive._shown([Difference(name="P", left="[]", live=theirs)]).splitlines()
     assert (lines[0], len(lines), lines[-1]) == ("P was edited since the change.", 41, "… 25 more lines")
+    assert drive._shown([Difference(name="P", left="{}", live=None)]) == "P was taken away since the change."
+    assert drive._shown([Difference(name="P", left=None, live="{}")]) == "P was added since the change."
     used = drive._shown([Difference(name="P", left="[]", live="[]")] * 40).splitlines()
     assert used == ["P is in use beyond this role by now, and would change there too."] * 40
 
@@ -1605,7 +1607,7 @@ async def test_a_version_whose_answer_was_lost_goes_with_the_rollback(aws: Local
 
 
 async def test_what_was_written_is_read_back_with_patience(aws: LocalAws, tmp_path: Path) -> None:
-    async with stage(aws, tmp_path, ("own", "inline")) as world:
+    async with stage(aws, tmp_path, ("inline",)) as world:
         before = torture.in_force(aws)
         case = await approved(world, aws)
         aws.fault("*", "lag", seconds=0.6)
