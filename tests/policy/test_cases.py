@@ -138,10 +138,11 @@ def test_every_case_says_why_and_expects_something() -> None:
 
 
 @pytest.mark.parametrize("turn", [1, -1])
-def test_a_service_that_the_report_names_twice_has_the_latest_of_its_times(turn: int) -> None:
+@pytest.mark.parametrize("other", [None, 200])
+def test_a_service_that_the_report_names_twice_has_the_latest_of_its_times(other: int | None, turn: int) -> None:
     case = CASES["verdicts: an untracked action of a used service is kept in safe mode"]
     (once,) = evidence(case).services
-    again = replace(once, namespace=once.namespace.upper(), last_accessed=None, actions=())
+    again = replace(once, namespace=once.namespace.upper(), last_accessed=ago(other), actions=())
     twice = replace(evidence(case), services=(once, again)[::turn])
     assert trim(policies(case), twice, load_catalogue(), settings(case)).actions == answer(case).actions
 

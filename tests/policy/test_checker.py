@@ -122,6 +122,7 @@ def test_new_access_is_refused(name: str) -> None:
         ("sqs:Get*turl", "sqs:GeTurl", False),
         ("sqs:Get*t?", "sqs:Gett?", True),
         ("sqs:Get*t?", "sqs:GetX", False),
+        ("sqs:Get*t?", "sqs:GetXyz", False),
         ("sqs:*", "sqs:Get*", True),
     ],
 )

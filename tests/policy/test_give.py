@@ -298,6 +298,20 @@ def test_a_give_back_that_has_no_room_says_so() -> None:
     assert back(first, just, ["sqs:*", "s3:*"], first.role).trim.policies[0].text == first.role.policies[0].text
 
 
+@pytest.mark.parametrize("kind", [PolicyKind.INLINE, PolicyKind.CUSTOMER])
+def test_what_comes_back_takes_the_room_of_what_it_comes_back_to(kind: PolicyKind) -> None:
+    text = document(BUCKET, QUEUE, NO)
+    first = trimmed([inline("P", text) if kind is PolicyKind.INLINE else managed("P", text)], IDLE)
+    assert [p.name for p in applied(first).policies] == ["P"], "its Deny stays"
+    for room, fits in ((size(text), True), (size(text) - 1, False)):
+        live = replace(applied(first), quotas=Quotas(role_policies_size=room, managed_policy_size=room))
+        if fits:
+            assert back(first, live, ["sqs:*", "s3:*"], first.role).trim.policies[0].text == text
+        else:
+            with pytest.raises(TooBigError):
+                give(first, CHANGE, first.role, live, ["sqs:*", "s3:*"], CATALOGUE)
+
+
 def test_two_policies_that_come_back_at_once_share_the_room() -> None:
     both = [inline("P", document(QUEUE)), inline("Q", document({**QUEUE, "Action": "sns:*"}))]
     first = trimmed(both, IDLE)
