@@ -176,6 +176,8 @@ def test_a_rehearsal_minds_resources_and_says_where_conditions_decide() -> None:
     assert rehearse(old, [new], [vague]).unsure == (vague,)
     nowhere = replace(outcome, text=json.dumps({"Version": "2012-10-17", "Statement": []}))
     assert rehearse(old, [nowhere], [vague]).refused == (vague,)
+    alone = policies({"policies": {"P": {"Version": "2012-10-17", "Statement": [where]}}})
+    assert rehearse(alone, [nowhere], [vague]).refused == (vague,), "it may have been about that one"
     far = Call(action="s3:GetObject", resource="arn:aws:s3:::b/x")
     assert rehearse(old, [none], [far]).unsure == (far,)
 
