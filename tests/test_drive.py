@@ -1797,6 +1797,21 @@ async def test_a_take_back_that_was_cut_short_goes_on_backwards(aws: LocalAws, t
     assert "PutRolePolicy" not in writes(aws)
 
 
+async def test_a_take_back_that_has_to_wait_waits(aws: LocalAws, tmp_path: Path) -> None:
+    async with stage(aws, tmp_path, ("own", "inline"), refine_settle_seconds=0.3) as world:
+        before = torture.in_force(aws)
+        case = await approved(world, aws)
+        aws.fault("PutRolePolicy", "denied")
+        aws.fault("SetDefaultPolicyVersion", "throttle", times=8)
+        quick = replace(world, sleep=lambda _: asyncio.sleep(0))
+        case = await driven(quick, case.id)
+        assert case.state is CaseState.APPLYING
+        case = await driven(quick, case.id)
+        assert case.state is CaseState.FAILED
+        assert "as if nothing had been written" in case.sentence
+    assert torture.in_force(aws) == before
+
+
 async def test_a_rollback_that_stopped_half_way_goes_on_where_the_old_version_was_deleted_meanwhile(
     aws: LocalAws, tmp_path: Path
 ) -> None:
