@@ -11,7 +11,7 @@ install: $(VENV)/.run
 demo: $(VENV)/.sandbox
 	$(BIN)/python -m sandbox --port $(PORT) $(DEMO)
 test: $(VENV)/.test browser check
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup $(TESTS)
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
