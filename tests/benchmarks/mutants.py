@@ -226,12 +226,13 @@ def campaign(
         say(f"mutants: {len(left)} of {len(every)}")
         fates: Counter[str] = Counter()
         for tests in stages:
-            last = tests is stages[-1]
             found = _stage(base, left, modules, tests, seconds, most, say)
             if found is None:
                 return None
             left = [f.mutant for f in found if f.what == "survives"]
-            fates.update(f.what for f in found if last or f.mutant not in left)
+            fates.update(f.what for f in found if f.what != "survives")
+        if left:
+            fates["survives"] = len(left)
         for mutant in sorted(left, key=lambda m: m[:2]):
             say(f"  left: {mutant.module} {mutant.what}")
         return dict(fates)
